@@ -1,0 +1,49 @@
+# make run    the demo service on loopback, from a fresh checkout
+# make test   the whole suite, from a fresh checkout
+# PYTHON=python3.12 chooses another interpreter for a new .venv
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+METADATA := setup.cfg pyproject.toml
+
+.PHONY: run test lint types docs system-packages clean
+
+run: $(VENV)/.installed
+	exec $(BIN)/twistd -n --pidfile= mailgate --demo
+
+test: system-packages $(VENV)/.installed-test lint types
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --skip-covered --fail-under=85
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check mailgate twisted tests bench
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+
+system-packages:
+	sh tests/system-packages.sh
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python $(METADATA)
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e '.[test]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e '.[docs]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build

@@ -1,0 +1,223 @@
+"""What the layers ask of one another. Every interface answers its implementer's questions.
+
+Methods that return a Deferred fail only with `mailgate.errors.MailgateError`; anything else that
+comes out is a bug and answers as an outage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Union
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from mailgate.model import (
+    Account,
+    Admission,
+    Envelope,
+    Listed,
+    Login,
+    Placement,
+    Target,
+)
+
+
+class IMessageStream(Interface):
+    """A large message on its way out, in wire form (CRLF, byte-stuffed), without its terminator."""
+
+    def read() -> Deferred[bytes]:
+        """Return the next piece, at most 64 KiB; empty at the end. One call at a time.
+
+        Raises: StoreUnavailable, and then the stream is over.
+        """
+
+    def close() -> None:
+        """Free what the stream holds. May be called at any time, and twice."""
+
+
+Content = Union[bytes, IMessageStream]
+
+
+class IMaildrop(Interface):
+    """One user's messages as one POP conversation sees them: the avatar of a POP login.
+
+    The listing is fixed at opening; numbers run 1..n as on the wire, and a marked message keeps
+    its number (RFC 1939 sections 4, 5). Which messages are marked is the conversation's business
+    until `commit`. Sizes are octets with CRLF line ends, before byte-stuffing (section 11).
+    """
+
+    listing = Attribute("ScanListing: sizes and unique-ids, never changed while the maildrop is open")
+
+    def fetch(number: int, body_lines: int | None = None) -> Content | Deferred[Content]:
+        """Return a message in wire form, without the terminating dot line; whole when it is small.
+
+        With `body_lines`, only the header, the blank line and that many lines of the body
+        (TOP, RFC 1939 section 7): an exact prefix of the message. What is at hand already is
+        returned as it is, without a Deferred.
+
+        Raises: StoreUnavailable; NoSuchMessage, if the message vanished behind the session's back.
+        """
+
+    def envelope(number: int) -> Envelope | Deferred[Envelope]:
+        """Return the envelope of a message (SDPS `*ENV`). Raises: StoreUnavailable."""
+
+    def commit(marked: Collection[int]) -> Deferred[None]:
+        """Remove the marked messages durably, all or none, and give up the lease.
+
+        Called once, by QUIT only; a lost connection calls `release` instead (RFC 1939 section 6).
+        Raises: LeaseLost or StoreUnavailable: then nothing was removed (or, where the outcome of
+        the commit could not be learnt, nothing is promised). The lease is given up in any case.
+        """
+
+    def release() -> Deferred[None]:
+        """Give up the lease and remove nothing. May be called at any time, and twice; never fails."""
+
+
+class IDelivery(Interface):
+    """One message on its way into the store. Ends with `commit` or `abort`."""
+
+    def write(content: bytes) -> Deferred[None] | None:
+        """Take more octets of the message: not byte-stuffed, cut anywhere, any line ends.
+
+        Bare LF becomes CRLF, a missing last line end is added, everything else is kept. A Deferred
+        means: wait for it before writing more (back-pressure). Raises: nothing itself; a failure
+        shows in the Deferred and again in `commit`.
+        """
+
+    def commit(placements: Sequence[Placement], *, all_or_nothing: bool = False,
+               delivery_id: str | None = None) -> Deferred[list[Exception | None]]:
+        """Make the message durable in every placement's maildrop, one shared body for all.
+
+        Returns one outcome a placement, in order: None once it is on disk, or the MailgateError
+        that kept it out (OverQuota, StoreFull ...). With `all_or_nothing`, one failure keeps all
+        out and the others' outcome is StoreUnavailable. A `delivery_id` that was committed before
+        (or, for an import, a unique-id already in the maildrop) stores nothing and counts as done.
+        Raises: StoreUnavailable, if nothing was stored at all.
+        """
+
+    def abort() -> None:
+        """Forget the message. May be called at any time, and after `commit` has no effect."""
+
+
+class IMaildropStore(Interface):
+    """The shared store of maildrops. Safe to use from several processes at once.
+
+    Made without touching any file or thread; `start` opens it. A maildrop is known by its name
+    (compared by `names.fold`) and comes into being with its first delivery or login.
+    """
+
+    def start() -> Deferred[None]:
+        """Open the store and begin to renew this process's holder. Raises: StoreUnavailable."""
+
+    def stop() -> Deferred[None]:
+        """Give up every lease of this process, finish what is queued, and close."""
+
+    def open(admission: Admission) -> Deferred[IMaildrop]:
+        """Verify the admission and take the lease of its view, in one transaction; then list.
+
+        Raises: MaildropInUse; StaleCredential, if the account is gone, disabled or has another
+        credential version; LoginTooSoon; StoreUnavailable.
+        """
+
+    def deliver() -> IDelivery:
+        """Begin a delivery. Costs nothing until octets come."""
+
+    def scan(maildrop: str) -> Deferred[list[Listed]]:
+        """Return what the maildrop holds now, without a lease. Empty for an unknown maildrop."""
+
+    def remove(maildrop: str) -> Deferred[None]:
+        """Remove a maildrop and all it holds. Raises: MaildropInUse, StoreUnavailable."""
+
+    def expire(retention_seconds: int) -> Deferred[int]:
+        """Remove messages that arrived longer ago, where no session holds them; return how many."""
+
+    def sweep(grace_seconds: int) -> Deferred[int]:
+        """Remove bodies that no row names and that are older than the grace period; return how many."""
+
+    def check() -> Deferred[list[str]]:
+        """Return what is wrong with the store, one line a finding; empty when all is well."""
+
+
+class IAccountStore(Interface):
+    """The accounts of the shared store: verifiers, addresses, domains, credential version."""
+
+    def find_login(login: str) -> Deferred[Login | None]:
+        """Return what a login name means (`names.login_candidates`), or None. Disabled ones too."""
+
+    def find_recipient(address: str) -> Deferred[Target]:
+        """Return where mail for `local@domain` goes. Raises: NoSuchRecipient, NoSuchDomain."""
+
+    def get(name: str) -> Deferred[Account]:
+        """Return one account. Raises: NoSuchAccount."""
+
+    def list() -> Deferred[list[Account]]:
+        """Return every account, by name."""
+
+    def add(accounts: Sequence[Account]) -> Deferred[None]:
+        """Add accounts, all in one transaction or none. Raises: AccountConflict."""
+
+    def set_verifiers(name: str, verifiers: Sequence[str]) -> Deferred[None]:
+        """Replace the verifiers; the credential version grows. Raises: NoSuchAccount."""
+
+    def set_disabled(name: str, disabled: bool) -> Deferred[None]:
+        """Disable or enable; the credential version grows. Raises: NoSuchAccount."""
+
+    def remove(name: str) -> Deferred[None]:
+        """Remove the account with its maildrop and mail. Raises: NoSuchAccount, MaildropInUse."""
+
+
+class IBlobStore(Interface):
+    """Immutable bodies too large for a database row, by key. Calls block: they run in threads."""
+
+    def create(key: str) -> IBlobWriter:
+        """Begin a blob under a fresh key."""
+
+    def open(key: str) -> IBlobReader:
+        """Raises: StoreUnavailable, when it is not there."""
+
+    def remove(key: str) -> None:
+        """Remove a blob; one that is not there is no error."""
+
+    def keys() -> list[tuple[str, int]]:
+        """Return every blob's key and its age in seconds (half-written ones too)."""
+
+
+class IBlobWriter(Interface):
+    """Blocking; used by one thread at a time."""
+
+    def write(data: bytes) -> None:
+        """Append. Raises: StoreFull, StoreUnavailable."""
+
+    def finish() -> None:
+        """Make the blob durable (file and folder synced) under its key."""
+
+    def abandon() -> None:
+        """Remove what was written."""
+
+
+class IBlobReader(Interface):
+    """Blocking; used by one thread at a time."""
+
+    def read(offset: int, octets: int) -> bytes:
+        """Return at most `octets`, fewer only at the end. Raises: StoreUnavailable."""
+
+    def close() -> None:
+        """Free the reader. May be called twice."""
+
+
+class IUserLookup(Interface):
+    """A checker that can say whether a name is known without its password; delivery asks it."""
+
+    def knows(name: str) -> Deferred[bool]:
+        """Return whether mail for this name may be accepted. Raises: StoreUnavailable."""
+
+
+class IRouter(Interface):
+    """Finds the maildrop behind a recipient."""
+
+    def route(path: bytes) -> Deferred[Target]:
+        """Return the target of a forward-path (no angle brackets, no source route).
+
+        Raises: BadAddress, NoSuchRecipient, NoSuchDomain, StoreUnavailable.
+        """

@@ -1,0 +1,109 @@
+"""Frozen values that pass between layers. They hold no behaviour beyond what they derive."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Envelope(NamedTuple):
+    """What SMTP knew of one copy of a message (RFC 5321 section 2.3.1); `*ENV` shows it."""
+
+    sender: bytes       # reverse-path without angle brackets; empty for the null sender
+    recipient: bytes    # forward-path as given in RCPT, without angle brackets
+    arrived_ms: int     # milliseconds since 1970, UTC
+
+
+class Placement(NamedTuple):
+    """One recipient's copy of a delivery: where it goes and what is its own.
+
+    `unique_id` is given by an import that keeps the id of an old server, else None. `preamble`
+    is the header lines in front of the shared body, CRLF-ended and never beginning with a dot.
+    """
+
+    maildrop: str               # name of the maildrop (an account's name)
+    user: str | None            # key of the envelope recipient's local part: the SDPS view
+    envelope: Envelope
+    preamble: bytes = b""
+    unique_id: bytes | None = None
+
+
+class Listed(NamedTuple):
+    """One line of `mailgate maildrop list`."""
+
+    number: int         # 1..n
+    octets: int         # CRLF line ends, before byte-stuffing, preamble counted
+    unique_id: bytes
+    envelope: Envelope
+
+
+class ScanListing:
+    """The messages of one maildrop view as one login found them; shared by sessions, never changed.
+
+    Arrays are indexed 0..n-1 where the wire counts 1..n. 100,000 messages take about 4 MB.
+    """
+
+    __slots__ = ("sizes", "octets", "rendered", "_unique_ids", "_ends")
+
+    def __init__(self, sizes: array[int], unique_ids: list[bytes]) -> None:
+        self.sizes = sizes              # array('Q'): octets of each message
+        self.octets = sum(sizes)
+        self.rendered: dict[str, bytes] = {}   # replies kept by the protocol rooms, by their own keys
+        self._unique_ids = b"".join(unique_ids)
+        self._ends = array("I", [0])
+        end = 0
+        for unique_id in unique_ids:
+            end += len(unique_id)
+            self._ends.append(end)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def unique_id(self, index: int) -> bytes:
+        """Return the unique-id of a message, 1 to 70 octets of 0x21-0x7E (RFC 1939 section 7)."""
+        return self._unique_ids[self._ends[index]:self._ends[index + 1]]
+
+
+EMPTY_LISTING = ScanListing(array("Q"), [])
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account of the store: how it proves itself and what it answers to."""
+
+    name: str
+    sdps: bool = False                      # an SDPS host: user@host, user+host, several passwords
+    verifiers: tuple[str, ...] = field(default=(), repr=False)   # {SCHEME}hash, tried in order
+    addresses: tuple[str, ...] = ()         # ordinary accounts: what they receive
+    domains: tuple[str, ...] = ()           # SDPS hosts: every local part of these
+    disabled: bool = False
+    version: int = 0                        # credential version: grows with every change of the above
+    last_login_ms: int | None = None        # milliseconds since 1970, UTC
+
+
+@dataclass(frozen=True)
+class Login:
+    """A login name that was found: the account, and the SDPS user whose view was asked for."""
+
+    account: Account
+    view: str | None = None                 # None: the whole maildrop
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a checker vouches for, and the store verifies again while it takes the lease."""
+
+    maildrop: str
+    view: str | None = None
+    account: str | None = None              # name of the store's account, if it is one
+    version: int | None = None              # credential version that was checked
+    login_delay_seconds: int = 0            # least time between two logins to this view; 0: none
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a recipient's mail goes."""
+
+    maildrop: str
+    user: str | None = None                 # key of the local part

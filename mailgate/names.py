@@ -1,0 +1,82 @@
+"""Names as accounts and addresses use them: how they are compared, split and kept apart.
+
+A *key* is a name in the form in which it is compared. Everything an account answers to exactly
+(its name, its addresses, an SDPS host's domains) is a key that belongs to one account; what a
+login or a recipient may mean is a short list of keys to look up in order.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from mailgate.errors import AccountConflict, BadAddress
+
+MAX_NAME_OCTETS = 248   # what fits "USER name" in a line of 255 octets (RFC 2449 section 4)
+MAX_LOCAL_OCTETS = 64   # RFC 5321 section 4.5.3.1.1
+MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
+
+_NAME = re.compile(r"[^\x00-\x20\x7f/\\:]+")
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+_ASCII_UPPER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+class Candidate(NamedTuple):
+    """One reading of a login name: the key that must exist, and the SDPS user of a split."""
+
+    key: str
+    user: str | None = None   # None: the whole maildrop; else an SDPS view, and the key must be a host's
+
+
+def fold(name: str) -> str:
+    """Return the key of a name: ASCII letters in lower case, everything else as it is."""
+    return name.translate(_ASCII_UPPER)
+
+
+def login_candidates(login: str) -> tuple[Candidate, ...]:
+    """Return the readings of a login name, first choice first.
+
+    An exact key (a name, an address or an SDPS host's domain), then the SDPS split at the last
+    `@`, then at the last `+`. A split with an empty half is no reading.
+    """
+    key = fold(login)
+    found = [Candidate(key)]
+    for separator in "@+":
+        user, mark, host = key.rpartition(separator)
+        if mark and user and host:
+            found.append(Candidate(host, user))
+    return tuple(found)
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Return local part and domain of an address, both as given; the domain is empty without `@`.
+
+    A quoted local part may hold any `@`. Raises: BadAddress for an empty half or one too long.
+    """
+    local, mark, domain = address.rpartition("@")
+    if not mark:
+        local, domain = address, ""
+    if not local or (mark and not domain):
+        raise BadAddress(f"{address!r} lacks a local part or a domain")
+    if len(local.encode()) > MAX_LOCAL_OCTETS or len(domain.encode()) > MAX_DOMAIN_OCTETS:
+        raise BadAddress(f"{address!r} is too long")
+    return local, domain
+
+
+def check_name(name: str, *, sdps: bool) -> None:
+    """Raise AccountConflict unless `name` can be an account's name.
+
+    No blanks, controls, slashes or colons (paths and passwd files use them); an SDPS host's name
+    is a host label, so that `user@host` and `user+host` have one reading.
+    """
+    if len(name.encode()) > MAX_NAME_OCTETS:
+        raise AccountConflict(f"the name is longer than {MAX_NAME_OCTETS} octets")
+    if not (_HOST_NAME if sdps else _NAME).fullmatch(name) or name in (".", ".."):
+        kind = "an SDPS host" if sdps else "an account"
+        raise AccountConflict(f"{name!r} cannot be the name of {kind}")
+
+
+def check_domain(domain: str) -> None:
+    """Raise AccountConflict unless `domain` can be an SDPS host's mail domain."""
+    if not _HOST_NAME.fullmatch(domain) or len(domain) > MAX_DOMAIN_OCTETS:
+        raise AccountConflict(f"{domain!r} is not a domain")

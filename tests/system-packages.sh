@@ -1,0 +1,17 @@
+#!/bin/sh
+# Install the programs that the tests use as real peers, when this can be done here: Debian, as root.
+# Elsewhere say what is missing; the tests that need it are skipped and name the same command.
+set -eu
+missing=""
+for program in fetchmail curl strace; do
+    command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q >/dev/null
+    # shellcheck disable=SC2086
+    apt-get install -q -y --no-install-recommends $missing >/dev/null
+else
+    echo "some tests will be skipped; to run them: apt-get install$missing" >&2
+fi
