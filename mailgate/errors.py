@@ -22,6 +22,18 @@ class LineTooLong(BadCommand):
     """A line longer than its limit; it was dropped up to its end (RFC 2449 section 4)."""
 
 
+class BadSequence(BadCommand):
+    """A command that has its place elsewhere in the transaction (RFC 5321 section 4.1.4)."""
+
+
+class BadArguments(BadCommand):
+    """Arguments that the grammar of their verb forbids (RFC 5321 section 4.2.2)."""
+
+
+class UnknownParameter(BadCommand):
+    """A MAIL or RCPT parameter that was not offered (RFC 5321 section 4.1.1.11)."""
+
+
 class NoSuchMessage(MailgateError):
     """A message-number that is out of range or marked as deleted (RFC 1939 section 5)."""
 
@@ -81,6 +93,18 @@ class LeaseLost(StoreUnavailable):
 
 class BadAddress(MailgateError):
     """A path that RFC 5321 section 4.1.2 does not allow."""
+
+
+class NonAsciiSender(BadAddress):
+    """A reverse-path beyond ASCII in a transaction without SMTPUTF8 (RFC 6531 section 3.5)."""
+
+
+class NonAsciiRecipient(BadAddress):
+    """A forward-path beyond ASCII in a transaction without SMTPUTF8 (RFC 6531 section 3.5)."""
+
+
+class TooManyRecipients(MailgateError):
+    """More recipients than one transaction may have (RFC 5321 section 4.5.3.1.10)."""
 
 
 class NoSuchRecipient(MailgateError):

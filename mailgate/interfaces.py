@@ -7,7 +7,7 @@ comes out is a bug and answers as an outage.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Union
+from typing import Any, Union
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -74,6 +74,9 @@ class IMaildrop(Interface):
         """Give up the lease and remove nothing. May be called at any time, and twice; never fails."""
 
 
+Outcome = Any   # of one placement: None, an Exception, or a Deferred of these
+
+
 class IDelivery(Interface):
     """One message on its way into the store. Ends with `commit` or `abort`."""
 
@@ -86,13 +89,15 @@ class IDelivery(Interface):
         """
 
     def commit(placements: Sequence[Placement], *, all_or_nothing: bool = False,
-               delivery_id: str | None = None) -> Deferred[list[Exception | None]]:
+               delivery_id: str | None = None) -> Deferred[list[Outcome]]:
         """Make the message durable in every placement's maildrop, one shared body for all.
 
         Returns one outcome a placement, in order: None once it is on disk, or the MailgateError
-        that kept it out (OverQuota, StoreFull ...). With `all_or_nothing`, one failure keeps all
-        out and the others' outcome is StoreUnavailable. A `delivery_id` that was committed before
-        (or, for an import, a unique-id already in the maildrop) stores nothing and counts as done.
+        that kept it out (OverQuota, StoreFull ...). Where placements become durable at different
+        times an outcome may be a Deferred of one, but not with `all_or_nothing`: then one failure
+        keeps all out and the others' outcome is StoreUnavailable. A `delivery_id` that was
+        committed before (or, for an import, a unique-id already in the maildrop) stores nothing and
+        counts as done.
         Raises: StoreUnavailable, if nothing was stored at all.
         """
 

@@ -108,6 +108,35 @@ class Unstuffer:
         return plain
 
 
+class DotReader:
+    """Find the end of stuffed content that is cut anywhere, and undo the stuffing on the way.
+
+    Only CRLF "." CRLF ends it (RFC 5321 section 4.1.1.4), at once when the dot line comes first. A
+    bare LF or CR beside a dot is content: who takes it for an end lets a message smuggle another one.
+    """
+
+    __slots__ = ("rest", "_before", "_held")
+
+    def __init__(self) -> None:
+        self.rest: bytes | None = None   # once the end was found: the octets after it
+        self._before = b"\r\n"   # the part of a line end that was given out last
+        self._held = b""         # a dot that may be the end, and the CR after it
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the plain octets of the next piece. After the end has come, nothing more may be fed."""
+        before = self._before
+        text = before + self._held + data
+        end = text.find(b"\r\n" + TERMINATOR)
+        if end >= 0:
+            self.rest = text[end + 5:]
+            text = text[:end + 2]
+        else:
+            self._held = text[-2:] if text.endswith(b"\r\n.\r") else b"." if text.endswith(b"\r\n.") else b""
+            text = text.removesuffix(self._held)
+            self._before = b"\r\n" if text.endswith(b"\r\n") else b"\r" if text.endswith(b"\r") else b""
+        return text.replace(b"\r\n.", b"\r\n")[len(before):]
+
+
 class TopCutter:
     """Pass the header, the blank line and the first lines of the body of a wire form (TOP).
 

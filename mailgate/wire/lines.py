@@ -66,6 +66,10 @@ class LineFramer:
         self._searched = self._position
         return taken
 
+    def peek(self, most: int) -> bytes:
+        """Return up to `most` octets that wait, without taking them."""
+        return self._buffer[self._position:self._position + most]
+
     @property
     def pending(self) -> int:
         """How many octets wait to be taken."""

@@ -1,0 +1,74 @@
+"""What no single setting shows: settings that contradict one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailgate.config.endpoints import collide, split_endpoint
+from mailgate.config.problems import Problem
+from mailgate.config.sections import Config
+
+SOCKET_PATH_OCTETS = 107    # sun_path of Linux, its NUL not counted
+
+
+def contradictions(config: Config) -> Iterator[Problem]:
+    """Give every contradiction. Settings that could not be read have their default here."""
+    yield from _listeners(config)
+    yield from _checkers(config)
+    yield from _expiry(config)
+
+
+def _listeners(config: Config) -> Iterator[Problem]:
+    if not config.listen:
+        yield Problem(("listen",), "no [[listen]]: nothing would be served")
+    names = {one.name for one in config.checkers}
+    for index, one in enumerate(config.listen):
+        where = ("listen", index)
+        yield from (Problem((*where, "endpoint"), words) for words in _endpoint_faults(config, index))
+        for setting in ("plaintext_login", "greeting"):
+            if one.protocol == "lmtp" and getattr(one, setting) is not None:
+                yield Problem((*where, setting), "has no meaning for lmtp")
+        for name in one.checkers or ():
+            if name not in names:
+                known = ", ".join(sorted(names))
+                yield Problem((*where, "checkers"), f"no [[checker]] has the name {name}; there are: {known}")
+
+
+def _endpoint_faults(config: Config, index: int) -> Iterator[str]:
+    if not config.listen[index].endpoint:
+        return
+    description = config.endpoint_of(config.listen[index])
+    for earlier, other in enumerate(config.listen[:index]):
+        if other.endpoint and collide(config.endpoint_of(other), description):
+            yield f"already taken by listen[{earlier}]"
+            return
+    parts = split_endpoint(description)
+    if parts.kind == "unix" and len(parts.argument(0, "address").encode()) > SOCKET_PATH_OCTETS:
+        yield f"the path of a unix socket has at most {SOCKET_PATH_OCTETS} octets"
+
+
+def _checkers(config: Config) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for index, one in enumerate(config.checker):
+        where = ("checker", index)
+        name = one.name or one.kind
+        if name and first.setdefault(name, index) != index:
+            yield Problem((*where, "name"), f"{name} is already the name of checker[{first[name]}]")
+        if one.kind == "passwd-file" and one.path is None:
+            yield Problem((*where, "path"), "is missing")
+        if one.kind == "store" and one.path is not None:
+            yield Problem((*where, "path"), "has no meaning for the store's accounts")
+
+
+def _expiry(config: Config) -> Iterator[Problem]:
+    """Only what is enforced may be announced (RFC 2449 section 6.7)."""
+    announced, days = config.pop3.expire, config.store.retention_days
+    if announced in (None, False):
+        return
+    where = ("pop3", "expire")
+    if announced == "NEVER" and days is not None:
+        yield Problem(where, f"mail expires after {days} days: see store.retention_days")
+    elif announced != "NEVER" and days is None:
+        yield Problem(where, f"{announced} days are announced, but store.retention_days is not set")
+    elif announced not in ("NEVER", days):
+        yield Problem(where, f"{announced} days are announced, but store.retention_days is {days}")

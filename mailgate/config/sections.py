@@ -1,0 +1,146 @@
+"""The configuration as typed, frozen sections. What each setting means is told in `etc/mailgate.toml`.
+
+Every field names its reader, and whether it must be there; `mailgate.config.reading` does the rest.
+"""
+
+# ruff: noqa: RUF009  (every default below is made by attrs.field)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from mailgate.config import values
+from mailgate.config.endpoints import absolute_endpoint, endpoint
+from mailgate.config.values import Location
+
+
+def _setting(reader: Callable[[Any], Any], default: Any = None, *, required: bool = False) -> Any:
+    return attrs.field(default=default, metadata={"reader": reader, "required": required})
+
+
+def _table(kind: type[Any]) -> Any:
+    return attrs.field(factory=kind, metadata={"table": kind})
+
+
+def _tables(kind: type[Any]) -> Any:
+    return attrs.field(factory=tuple, metadata={"tables": kind})
+
+
+@attrs.frozen
+class StoreSection:
+    """[store]"""
+
+    metadata: Location = _setting(values.location("sqlite", later=("postgresql", "postgres")),
+                                  Location("sqlite", "mail.db"))
+    bodies: Location = _setting(values.location("file", later=("s3",)), Location("file", "bodies"))
+    lease_seconds: int = _setting(values.whole(1, 86_400), 60)
+    inline_octets: int = _setting(values.whole(0, 64 << 20), 64 << 10)
+    quota_octets: int | None = _setting(values.whole(1, 1 << 62))
+    retention_days: int | None = _setting(values.whole(1, 36_500))
+    housekeeping_seconds: float = _setting(values.seconds(1, 7 * 86_400), 3600.0)
+    sweep_grace_seconds: int = _setting(values.whole(1, 366 * 86_400), 86_400)
+
+
+@attrs.frozen
+class ListenSection:
+    """One [[listen]]"""
+
+    protocol: str = _setting(values.protocol, "", required=True)
+    endpoint: str = _setting(endpoint, "", required=True)
+    plaintext_login: bool | None = _setting(values.switch)
+    checkers: tuple[str, ...] | None = _setting(values.words)
+    greeting: str | None = _setting(values.greeting)
+
+
+@attrs.frozen
+class CheckerSection:
+    """One [[checker]]"""
+
+    kind: str = _setting(values.one_of("store", "passwd-file"), "", required=True)
+    name: str = _setting(values.word, "")       # left out: the kind
+    path: str | None = _setting(values.path)
+
+
+@attrs.frozen
+class LimitsSection:
+    """[limits]: what one client may cost, and how passwords are worked on."""
+
+    line_octets: int = _setting(values.whole(255, 65_536), 255)
+    auth_line_octets: int = _setting(values.whole(1024, 4 << 20), 128 << 10)
+    backlog_octets: int = _setting(values.whole(1024, 64 << 20), 64 << 10)
+    bad_commands: int = _setting(values.whole(1, 1_000_000), 20)
+    failed_logins: int = _setting(values.whole(1, 1_000_000), 3)
+    idle_seconds: float = _setting(values.seconds(1, 86_400), 600.0)
+    login_seconds: float = _setting(values.seconds(1, 86_400), 180.0)
+    progress_seconds: float = _setting(values.seconds(1, 86_400), 120.0)
+    failure_delay_seconds: float = _setting(values.seconds(0, 60), 2.0)
+    size_octets: int = _setting(values.whole(0, 1 << 40), 50 << 20)
+    recipients: int = _setting(values.whole(100, 1_000_000), 1000)
+    hash_threads: int = _setting(values.whole(1, 64), 1)
+    remember_seconds: int = _setting(values.whole(0, 86_400), 300)
+
+
+@attrs.frozen
+class Pop3Section:
+    """[pop3]: what every POP3 listener offers."""
+
+    expire: int | str | bool | None = _setting(values.announced_expiry)
+    login_delay_seconds: int = _setting(values.whole(0, 7 * 86_400), 0)
+    last: bool = _setting(values.switch, False)
+    sdps: bool = _setting(values.switch, True)
+
+
+@attrs.frozen
+class Config:
+    """A whole configuration. `folder` is what relative paths start from (the file's own)."""
+
+    hostname: str = _setting(values.host_name, "", required=True)
+    store: StoreSection = _table(StoreSection)
+    listen: tuple[ListenSection, ...] = _tables(ListenSection)
+    checker: tuple[CheckerSection, ...] = _tables(CheckerSection)
+    limits: LimitsSection = _table(LimitsSection)
+    pop3: Pop3Section = _table(Pop3Section)
+    folder: Path = attrs.field(factory=Path, metadata={"internal": True})
+
+    @property
+    def checkers(self) -> tuple[CheckerSection, ...]:
+        """The checkers in the order they are asked; the store's accounts when none is configured."""
+        sections = self.checker or (CheckerSection(kind="store"),)
+        return tuple(attrs.evolve(one, name=one.name or one.kind) for one in sections)
+
+    @property
+    def metadata_path(self) -> Path:
+        """The database file."""
+        return self.folder / self.store.metadata.path
+
+    @property
+    def bodies_path(self) -> Path:
+        """The folder of large bodies."""
+        return self.folder / self.store.bodies.path
+
+    def passwd_path(self, checker: CheckerSection) -> Path:
+        """Return the file of a passwd-file checker."""
+        return self.folder / (checker.path or "")
+
+    def endpoint_of(self, listener: ListenSection) -> str:
+        """Return a listener's endpoint description, the path of a unix socket made absolute."""
+        return absolute_endpoint(listener.endpoint, self.folder)
+
+    def checkers_of(self, listener: ListenSection) -> tuple[CheckerSection, ...]:
+        """Return the checkers of one listener, in the order they are asked."""
+        if listener.checkers is None:
+            return self.checkers
+        by_name = {one.name: one for one in self.checkers}
+        return tuple(by_name[name] for name in listener.checkers)
+
+    @property
+    def expire_words(self) -> bytes | None:
+        """The argument of CAPA EXPIRE (RFC 2449 section 6.7): what is enforced, or None for silence."""
+        if self.pop3.expire is False:
+            return None
+        days = self.store.retention_days
+        return b"NEVER" if days is None else b"%d" % days

@@ -1,0 +1,168 @@
+"""Readers of single settings: each takes what TOML gave and returns the value, or says what is wrong.
+
+A reader raises `BadValue` with words for an operator; where in the file it stands is added by
+`mailgate.config.reading`. TOML's types are taken at their word: "1" is no number, true is no 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+GREETING_OCTETS = 500   # with "+OK " and CRLF it fits the 512 octets of RFC 2449 section 4
+
+PROTOCOLS = ("pop3", "lmtp")
+LATER_PROTOCOLS = ("pop3s", "kpop", "pop2", "pop4", "imap", "smtp", "submission")
+
+
+class BadValue(ValueError):
+    """A setting whose value cannot be; the text says what can."""
+
+
+class Location(NamedTuple):
+    """Where a part of the store lives: `scheme:path`, the path as written."""
+
+    scheme: str
+    path: str
+
+
+def _shown(value: object) -> str:
+    """Return a value as an operator wrote it, near enough."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    return "a table" if isinstance(value, dict) else "an array" if isinstance(value, list) else str(value)
+
+
+def switch(value: Any) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise BadValue(f"true or false is expected, not {_shown(value)}")
+    return value
+
+
+def text(value: Any) -> str:
+    """Read a string that is not empty."""
+    if not isinstance(value, str):
+        raise BadValue(f"a string is expected, not {_shown(value)}")
+    if not value:
+        raise BadValue("the string is empty")
+    return value
+
+
+def whole(least: int, most: int) -> Callable[[Any], int]:
+    """Make a reader of whole numbers between two bounds."""
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadValue(f"a whole number is expected, not {_shown(value)}")
+        if not least <= value <= most:
+            raise BadValue(f"{value} is not between {least} and {most}")
+        return value
+    return read
+
+
+def seconds(least: float, most: float) -> Callable[[Any], float]:
+    """Make a reader of durations in seconds, fractions allowed."""
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise BadValue(f"a number of seconds is expected, not {_shown(value)}")
+        if not least <= value <= most:      # a NaN is in no range
+            raise BadValue(f"{value} is not between {least:g} and {most:g}")
+        return float(value)
+    return read
+
+
+def host_name(value: Any) -> str:
+    """Read a host's name (RFC 1123 section 2.1)."""
+    name = text(value)
+    if not _HOST_NAME.fullmatch(name) or len(name) > 255:
+        raise BadValue(f"{_shown(name)} is not a host name")
+    return name
+
+
+def word(value: Any) -> str:
+    """Read a name that other settings refer to."""
+    name = text(value)
+    if not _WORD.fullmatch(name):
+        raise BadValue(f"{_shown(name)} is not a name of letters, digits and . _ -")
+    return name
+
+
+def words(value: Any) -> tuple[str, ...]:
+    """Read an array of names, each only once."""
+    if not isinstance(value, list):
+        raise BadValue(f"an array of names is expected, not {_shown(value)}")
+    if not value:
+        raise BadValue("the array is empty")
+    names = tuple(word(name) for name in value)
+    if len(set(names)) != len(names):
+        raise BadValue("a name stands in it twice")
+    return names
+
+
+def one_of(*known: str) -> Callable[[Any], str]:
+    """Make a reader of fixed words."""
+    def read(value: Any) -> str:
+        if (name := text(value)) not in known:
+            raise BadValue(f"unknown: {_shown(name)}; known: {', '.join(known)}")
+        return name
+    return read
+
+
+def protocol(value: Any) -> str:
+    """Read what a listener speaks."""
+    name = text(value)
+    if name in LATER_PROTOCOLS:
+        raise BadValue(f"{_shown(name)} is not in this version; known: {', '.join(PROTOCOLS)}")
+    return one_of(*PROTOCOLS)(name)
+
+
+def location(*known: str, later: tuple[str, ...] = ()) -> Callable[[Any], Location]:
+    """Make a reader of `scheme:path`."""
+    def read(value: Any) -> Location:
+        scheme, colon, path = text(value).partition(":")
+        choices = ", ".join(f"{name}:PATH" for name in known)
+        if colon and scheme in later:
+            raise BadValue(f"{scheme}: is not in this version; known: {choices}")
+        if not colon or scheme not in known:
+            raise BadValue(f"unknown scheme in {_shown(value)}; known: {choices}")
+        if not path or "\0" in path:
+            raise BadValue(f"a path is missing after {scheme}:")
+        return Location(scheme, path)
+    return read
+
+
+def path(value: Any) -> str:
+    """Read a path, relative to the file's folder or absolute."""
+    if "\0" in text(value):
+        raise BadValue("a path holds no NUL")
+    return str(value)
+
+
+def greeting(value: Any) -> str:
+    """Read the words after +OK that a POP3 client meets first."""
+    words = text(value)
+    if not words.isascii() or not words.isprintable():
+        raise BadValue("a greeting is printable ASCII")
+    if len(words) > GREETING_OCTETS:
+        raise BadValue(f"a greeting has at most {GREETING_OCTETS} octets")
+    if "<" in words:
+        raise BadValue("clients would take <...> for an APOP timestamp (RFC 1939 section 7)")
+    if words.startswith("["):
+        raise BadValue("clients would take [...] for a response code (RFC 2449 section 8)")
+    return words
+
+
+def announced_expiry(value: Any) -> int | str | bool:
+    """Read `[pop3] expire`: days, "NEVER", or false to announce nothing."""
+    if value is False or value == "NEVER":
+        return "NEVER" if value else False
+    if isinstance(value, (bool, str)):
+        raise BadValue(f'a number of days, "NEVER" or false is expected, not {_shown(value)}')
+    return whole(1, 36500)(value)

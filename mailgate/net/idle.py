@@ -1,0 +1,56 @@
+"""One clock a listener for every connection's silence; no connection has a timer of its own.
+
+The clock ticks only while there are connections. At every tick each is asked whether it has been
+silent too long, so a limit of n seconds acts between n and n + TICK_SECONDS.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+TICK_SECONDS = 5.0
+
+
+class Watched(Protocol):
+    """A connection as the clock sees it."""
+
+    def tick(self, now: float) -> None:
+        """Called at every tick with its time, in seconds of the reactor's clock."""
+
+    def dismiss(self) -> None:
+        """Close politely, for a shutdown."""
+
+    def cut(self) -> None:
+        """Close at once."""
+
+
+class IdleClock:
+    """Ticks for the connections that are registered."""
+
+    def __init__(self, clock: IReactorTime, *limits_seconds: float) -> None:
+        self.watched: set[Watched] = set()
+        # short limits, as a test or a harness sets them, want a finer tick
+        self._tick_seconds = min([TICK_SECONDS, *(max(limit / 4, 0.05) for limit in limits_seconds)])
+        self._clock = clock
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+
+    def add(self, connection: Watched) -> None:
+        """Begin to tick for a connection."""
+        self.watched.add(connection)
+        if not self._loop.running:
+            self._loop.start(self._tick_seconds, now=False)
+
+    def discard(self, connection: Watched) -> None:
+        """Forget a connection; the last one stops the clock."""
+        self.watched.discard(connection)
+        if not self.watched and self._loop.running:
+            self._loop.stop()
+
+    def _tick(self) -> None:
+        now = self._clock.seconds()
+        for connection in list(self.watched):
+            connection.tick(now)

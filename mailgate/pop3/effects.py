@@ -1,0 +1,54 @@
+"""What a conversation wants done: the shell around it carries it out.
+
+Octets to send stand for themselves. An ask ends the turn: the shell performs it and gives its
+result, or the exception that ended it, to `Session.outcome`; `CLOSE` ends the conversation.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple, Union
+
+from mailgate.auth.sasl import PasswordClaim
+
+
+class LogIn(NamedTuple):
+    """Check the claim and open the maildrop. Result: an IMaildrop."""
+
+    claim: PasswordClaim
+
+
+class Fetch(NamedTuple):
+    """Result: content in wire form, whole (bytes) or as a stream (IMessageStream)."""
+
+    number: int
+    body_lines: int | None = None
+
+
+class Pour(NamedTuple):
+    """Send a stream to its end. Result: None; a fault ends the connection, since a reply has begun."""
+
+    stream: object
+
+
+class ShowEnvelope(NamedTuple):
+    """Result: the Envelope of a message."""
+
+    number: int
+
+
+class Commit(NamedTuple):
+    """Remove the marked messages and release the maildrop. Result: None."""
+
+    marked: frozenset[int]
+
+
+class Close(enum.Enum):
+    """End the connection once what was sent is out."""
+
+    CLOSE = enum.auto()
+
+
+CLOSE = Close.CLOSE
+Ask = Union[LogIn, Fetch, Pour, ShowEnvelope, Commit]
+Effect = Union[bytes, LogIn, Fetch, Pour, ShowEnvelope, Commit, Close]

@@ -1,0 +1,315 @@
+"""The configuration: what is read, and that nothing wrong goes unsaid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailgate.config import Config, load, parse
+from mailgate.config.endpoints import absolute_endpoint, collide, split_endpoint
+from mailgate.errors import ConfigurationError
+from mailgate.pop3.policy import Limits
+
+FOLDER = Path("/srv/mail")
+LEAST = """
+hostname = "mail.example.org"
+[[listen]]
+protocol = "pop3"
+endpoint = "tcp:1110:interface=127.0.0.1"
+"""
+
+TEN_MISTAKES = """
+hostname = "mail example"
+colour = "blue"
+[store]
+metadata = "mysql:mail.db"
+lease_seconds = "60"
+[[listen]]
+protocol = "pop5"
+endpoint = "tcp:1110:interface=127.0.0.1"
+[[listen]]
+protocol = "pop3"
+endpoint = "tcp:eleven"
+plaintext_login = "no"
+[[listen]]
+protocol = "lmtp"
+endpoint = "tcp:1110"
+[[checker]]
+kind = "passwd-file"
+[limits]
+failure_delay_seconds = -1
+"""
+
+
+def problems_of(text: str) -> list[str]:
+    """Return what is wrong with a configuration."""
+    try:
+        parse(text.encode(), folder=FOLDER)
+    except ConfigurationError as fault:
+        return fault.problems
+    return []
+
+
+def paths_of(text: str) -> set[str]:
+    return {problem.partition(": ")[0] for problem in problems_of(text)}
+
+
+class ReadTests(SynchronousTestCase):
+    """A good file becomes sections."""
+
+    def read(self, text: str) -> Config:
+        return parse(text.encode(), folder=FOLDER)
+
+    def test_least(self) -> None:
+        """What is left out has its documented default, and one checker stands for the store."""
+        config = self.read(LEAST)
+        self.assertEqual(config.hostname, "mail.example.org")
+        self.assertEqual(config.metadata_path, FOLDER / "mail.db")
+        self.assertEqual(config.bodies_path, FOLDER / "bodies")
+        self.assertEqual(config.store.lease_seconds, 60)
+        self.assertIsNone(config.store.quota_octets)
+        self.assertIsNone(config.listen[0].plaintext_login)
+        self.assertEqual([one.name for one in config.checkers_of(config.listen[0])], ["store"])
+
+    def test_defaults_agree_with_the_engine(self) -> None:
+        """The limits that the protocol room has are those of the file, with the same defaults."""
+        limits = self.read(LEAST).limits
+        engine = Limits()
+        for name in ("line_octets", "auth_line_octets", "backlog_octets", "bad_commands", "failed_logins",
+                     "idle_seconds", "login_seconds", "progress_seconds", "failure_delay_seconds"):
+            self.assertEqual(getattr(limits, name), getattr(engine, name), name)
+
+    def test_everything(self) -> None:
+        """Every kind of setting arrives as written."""
+        config = self.read("""
+            hostname = "mail.example.org"
+            [store]
+            metadata = "sqlite:/var/lib/mailgate/mail.db"
+            bodies = "file:large"
+            quota_octets = 1000000
+            retention_days = 30
+            [[listen]]
+            protocol = "pop3"
+            endpoint = "tcp:110"
+            plaintext_login = false
+            checkers = ["old", "store"]
+            greeting = "pop3.demon.example ready"
+            [[listen]]
+            protocol = "lmtp"
+            endpoint = "unix:run/lmtp:mode=660"
+            [[checker]]
+            kind = "store"
+            [[checker]]
+            name = "old"
+            kind = "passwd-file"
+            path = "passwd"
+            [limits]
+            failure_delay_seconds = 0
+            idle_seconds = 900.5
+            [pop3]
+            expire = 30
+            login_delay_seconds = 60
+            last = true
+            sdps = false
+        """)
+        self.assertEqual(config.metadata_path, Path("/var/lib/mailgate/mail.db"))
+        self.assertEqual(config.bodies_path, FOLDER / "large")
+        self.assertEqual(config.store.quota_octets, 1_000_000)
+        self.assertEqual(config.expire_words, b"30")
+        pop3, lmtp = config.listen
+        self.assertIs(pop3.plaintext_login, False)
+        self.assertEqual(pop3.greeting, "pop3.demon.example ready")
+        self.assertEqual([one.name for one in config.checkers_of(pop3)], ["old", "store"])
+        self.assertEqual([one.name for one in config.checkers_of(lmtp)], ["store", "old"])
+        self.assertEqual(config.passwd_path(config.checkers_of(pop3)[0]), FOLDER / "passwd")
+        self.assertEqual(config.endpoint_of(lmtp), "unix:/srv/mail/run/lmtp:mode=660")
+        self.assertEqual((config.limits.failure_delay_seconds, config.limits.idle_seconds), (0.0, 900.5))
+        self.assertEqual(config.pop3.login_delay_seconds, 60)
+        self.assertEqual((config.pop3.last, config.pop3.sdps), (True, False))
+
+    def test_expiry_is_what_is_enforced(self) -> None:
+        """EXPIRE follows the retention; it can be kept silent, not invented (RFC 2449 section 6.7)."""
+        self.assertEqual(self.read(LEAST).expire_words, b"NEVER")
+        self.assertEqual(self.read(LEAST + "[store]\nretention_days = 7\n").expire_words, b"7")
+        self.assertIsNone(self.read(LEAST + "[pop3]\nexpire = false\n").expire_words)
+        self.assertEqual(self.read(LEAST + '[pop3]\nexpire = "NEVER"\n').expire_words, b"NEVER")
+
+    def test_sections_are_frozen(self) -> None:
+        """Nothing changes a configuration once it is read."""
+        config = self.read(LEAST)
+        with self.assertRaises(attrs.exceptions.FrozenInstanceError):
+            config.store.lease_seconds = 1
+
+
+class ProblemTests(SynchronousTestCase):
+    """A bad file is told in full."""
+
+    def test_ten_mistakes(self) -> None:
+        """Ten mistakes of different kinds are reported at once, each with its path."""
+        problems = problems_of(TEN_MISTAKES)
+        self.assertEqual({problem.partition(": ")[0] for problem in problems}, {
+            "hostname", "colour", "store.metadata", "store.lease_seconds", "listen[0].protocol",
+            "listen[1].endpoint", "listen[1].plaintext_login", "listen[2].endpoint", "checker[0].path",
+            "limits.failure_delay_seconds"})
+        self.assertEqual(len(problems), 10)
+
+    def test_syntax(self) -> None:
+        """A file that is no TOML names its line; one that is no UTF-8 too."""
+        self.assertEqual(problems_of('hostname = "a"\nlisten = [[\n')[0][:7], "line 3:")
+        self.assertEqual(problems_of('hostname = "a"\nlisten == 3\n')[0][:7], "line 2,")
+        with self.assertRaises(ConfigurationError) as caught:
+            parse(b'hostname = "a"\n# caf\xe9\n', folder=FOLDER)
+        self.assertEqual(caught.exception.problems, ["line 2: not UTF-8"])
+
+    def test_missing_file(self) -> None:
+        with self.assertRaises(ConfigurationError) as caught:
+            load(self.mktemp())
+        self.assertEqual(caught.exception.problems, ["cannot be read: No such file or directory"])
+
+    def test_empty_file(self) -> None:
+        """What must be there is named."""
+        self.assertEqual(paths_of(""), {"hostname", "listen"})
+
+    def test_settings_of_later_versions(self) -> None:
+        """What this version cannot do is said, not silently left undone."""
+        problems = problems_of(LEAST + """
+            tls_profile = "old"
+            client_certificates = true
+            proxy_from = ["10.0.0.0/8"]
+            [[listen]]
+            protocol = "pop3s"
+            endpoint = "tcp:995"
+            [[listen]]
+            protocol = "kpop"
+            endpoint = "tcp:1109"
+            [tls]
+            certificate = "cert.pem"
+            [kerberos]
+            keytab = "krb5.keytab"
+            [store]
+            maildrops = "maildir:/home/{name}/Maildir"
+            metadata = "postgresql://mail@db/mail"
+            bodies = "s3://bucket/prefix"
+            [stores.old]
+            metadata = "sqlite:old.db"
+            [pop3]
+            apop = true
+        """)
+        later = {problem.partition(": ")[0] for problem in problems if "not in this version" in problem}
+        self.assertEqual(later, {
+            "listen[0].tls_profile", "listen[0].client_certificates", "listen[0].proxy_from",
+            "listen[1].protocol", "listen[2].protocol", "tls", "kerberos", "store.maildrops",
+            "store.metadata", "store.bodies", "stores", "pop3.apop"})
+        self.assertEqual(len(problems), 12)
+
+    def test_wrong_types_everywhere(self) -> None:
+        """A value of the wrong TOML type is a problem at its own path, and never a traceback."""
+        cases = {
+            "hostname = 5": "hostname",
+            "store = 5": "store",
+            "listen = 5": "listen",
+            "listen = [5]": "listen[0]",
+            "checker = {kind = 'store'}": "checker",
+            "limits = []": "limits",
+            "pop3 = true": "pop3",
+            "store = {bodies = []}": "store.bodies",
+            "store = {lease_seconds = true}": "store.lease_seconds",
+            "store = {lease_seconds = 1.5}": "store.lease_seconds",
+            "store = {retention_days = 0}": "store.retention_days",
+            "limits = {idle_seconds = nan}": "limits.idle_seconds",
+            "limits = {idle_seconds = '600'}": "limits.idle_seconds",
+            "limits = {line_octets = 100}": "limits.line_octets",
+            "pop3 = {expire = true}": "pop3.expire",
+            "pop3 = {expire = 'SOON'}": "pop3.expire",
+            "pop3 = {last = 1}": "pop3.last",
+            "listen = [{protocol = 'pop3', endpoint = 'tcp:1', checkers = 'store'}]": "listen[0].checkers",
+            "listen = [{protocol = 'pop3', endpoint = 'tcp:1', checkers = []}]": "listen[0].checkers",
+            "listen = [{protocol = 'pop3', endpoint = 'tcp:1', greeting = 'a <b@c>'}]": "listen[0].greeting",
+            "listen = [{protocol = 'pop3', endpoint = 'tcp:1', greeting = '\u00e9'}]": "listen[0].greeting",
+            "listen = [{protocol = 'pop3', endpoint = 'tcp:70000'}]": "listen[0].endpoint",
+            "listen = [{protocol = 'pop3', endpoint = 'tcp'}]": "listen[0].endpoint",
+            "listen = [{protocol = 'pop3', endpoint = 'tcp:1:frob=2'}]": "listen[0].endpoint",
+            "listen = [{protocol = 'pop3', endpoint = 'ssl:995:privateKey=/nowhere'}]": "listen[0].endpoint",
+            "listen = [{protocol = 'pop3', endpoint = 'systemd:domain=INET'}]": "listen[0].endpoint",
+            "listen = [{protocol = 'pop3', endpoint = 'a\\\\'}]": "listen[0].endpoint",
+            "checker = [{kind = 'ldap'}]": "checker[0].kind",
+            "checker = [{kind = 'store', path = 'x'}]": "checker[0].path",
+            "checker = [{kind = 'store'}, {kind = 'store'}]": "checker[1].name",
+        }
+        for text, path in cases.items():
+            self.assertIn(path, paths_of(text), text)
+
+    def test_contradictions(self) -> None:
+        """Settings that are good by themselves may exclude one another."""
+        self.assertEqual(paths_of(LEAST + "[pop3]\nexpire = 30\n"), {"pop3.expire"})
+        retained = LEAST + "[store]\nretention_days = 31\n"
+        self.assertEqual(paths_of(retained + "[pop3]\nexpire = 30\n"), {"pop3.expire"})
+        self.assertEqual(paths_of(retained + '[pop3]\nexpire = "NEVER"\n'), {"pop3.expire"})
+        self.assertEqual(paths_of(LEAST + 'checkers = ["nobody"]\n'), {"listen[0].checkers"})
+        self.assertEqual(paths_of(LEAST + LEAST.partition("\n[[")[1] + "listen]]\nprotocol = 'lmtp'\n"
+                                  "endpoint = 'tcp:2400'\nplaintext_login = true\ngreeting = 'x'\n"),
+                         {"listen[1].plaintext_login", "listen[1].greeting"})
+
+    def test_near_names(self) -> None:
+        """A slip of the pen is told with what was probably meant."""
+        self.assertEqual(problems_of(LEAST + "[limits]\nidle_second = 3\n"),
+                         ["limits.idle_second: unknown setting; did you mean idle_seconds?"])
+
+    def test_long_socket_path(self) -> None:
+        """A unix socket's path is bounded once its folder stands before it."""
+        text = LEAST.replace("tcp:1110:interface=127.0.0.1", "unix:" + "x" * 100)
+        self.assertEqual(paths_of(text), {"listen[0].endpoint"})
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.recursive(
+        st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+        max_leaves=6),
+        st.sampled_from(["hostname", "store", "listen", "checker", "limits", "pop3", "other"]))
+    def test_any_value(self, value: object, key: str) -> None:
+        """Whatever stands behind a key, the answer is a configuration or a list of problems."""
+        from mailgate.config.checks import contradictions
+        from mailgate.config.reading import _section
+        told: list = []
+        config = _section(Config, {key: value}, (), told)
+        told += contradictions(config)
+        self.assertIsInstance(config, Config)
+        self.assertTrue(told, "no hostname and no listener at least")
+
+
+class EndpointTests(SynchronousTestCase):
+    """Descriptions are cut as Twisted cuts them."""
+
+    def test_collisions(self) -> None:
+        """Two listeners want the same address, with or without naming the interface."""
+        self.assertTrue(collide("tcp:1110", "tcp:1110:interface=127.0.0.1"))
+        self.assertTrue(collide("tcp:port=1110:interface=127.0.0.1", "tcp:1110:127.0.0.1"))
+        self.assertTrue(collide("unix:/a", "unix:address=/a:mode=600"))
+        self.assertTrue(collide("systemd:domain=INET:index=0", "systemd:index=0:domain=INET"))
+        self.assertFalse(collide("tcp:1110:interface=127.0.0.2", "tcp:1110:interface=127.0.0.1"))
+        self.assertFalse(collide("tcp:0", "tcp:0"))
+        self.assertFalse(collide("tcp:1110", "tcp6:1110"))
+        self.assertFalse(collide("systemd:domain=INET:index=0", "systemd:domain=INET:index=1"))
+
+    def test_absolute(self) -> None:
+        """Only a relative unix socket is moved, and its odd characters stay quoted."""
+        self.assertEqual(absolute_endpoint("unix:lmtp", Path("/a:b")), "unix:/a\\:b/lmtp")
+        self.assertEqual(absolute_endpoint("unix:/run/lmtp", FOLDER), "unix:/run/lmtp")
+        self.assertEqual(absolute_endpoint("unix:address=x\\:y:mode=660", FOLDER),
+                         "unix:/srv/mail/x\\:y:mode=660")
+        self.assertEqual(absolute_endpoint("tcp:110", FOLDER), "tcp:110")
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.text(alphabet="ab:=\\/\n", min_size=1, max_size=12).filter(
+        lambda text: (len(text) - len(text.rstrip("\\"))) % 2 == 0))
+    def test_cut_like_twisted(self, text: str) -> None:
+        """The parts are those that Twisted's own parser sees."""
+        from twisted.internet import endpoints
+        positional, named = endpoints._parse(text)
+        parts = split_endpoint(text)
+        self.assertEqual(([parts.kind, *parts.positional], parts.named), (positional or [""], named))
