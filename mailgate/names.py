@@ -16,7 +16,8 @@ MAX_NAME_OCTETS = 248   # what fits "USER name" in a line of 255 octets (RFC 244
 MAX_LOCAL_OCTETS = 64   # RFC 5321 section 4.5.3.1.1
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 
-_NAME = re.compile(r"[^\x00-\x20\x7f/\\:]+")
+_NAME = re.compile(r"[^\s\x00-\x20\x7f-\xa0/\\:\ud800-\udfff]+")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")    # what is left of octets that were not UTF-8
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 _ASCII_UPPER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -58,8 +59,10 @@ def split_address(address: str) -> tuple[str, str]:
         local, domain = address, ""
     if not local or (mark and not domain):
         raise BadAddress(f"{address!r} lacks a local part or a domain")
-    if len(local.encode()) > MAX_LOCAL_OCTETS or len(domain.encode()) > MAX_DOMAIN_OCTETS:
+    if _octets(local) > MAX_LOCAL_OCTETS or _octets(domain) > MAX_DOMAIN_OCTETS:
         raise BadAddress(f"{address!r} is too long")
+    if _SURROGATE.search(address):
+        raise BadAddress(f"{address!r} is not UTF-8")
     return local, domain
 
 
@@ -69,7 +72,7 @@ def check_name(name: str, *, sdps: bool) -> None:
     No blanks, controls, slashes or colons (paths and passwd files use them); an SDPS host's name
     is a host label, so that `user@host` and `user+host` have one reading.
     """
-    if len(name.encode()) > MAX_NAME_OCTETS:
+    if _octets(name) > MAX_NAME_OCTETS:
         raise AccountConflict(f"the name is longer than {MAX_NAME_OCTETS} octets")
     if not (_HOST_NAME if sdps else _NAME).fullmatch(name) or name in (".", ".."):
         kind = "an SDPS host" if sdps else "an account"
@@ -80,3 +83,7 @@ def check_domain(domain: str) -> None:
     """Raise AccountConflict unless `domain` can be an SDPS host's mail domain."""
     if not _HOST_NAME.fullmatch(domain) or len(domain) > MAX_DOMAIN_OCTETS:
         raise AccountConflict(f"{domain!r} is not a domain")
+
+
+def _octets(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))

@@ -25,9 +25,9 @@ from mailgate.interfaces import IMaildrop, IMessageStream
 from mailgate.net.faults import as_fault
 from mailgate.net.idle import IdleClock
 from mailgate.net.mailboxes import open_mailbox
-from mailgate.pop3.effects import CLOSE, Ask, Commit, Effect, Fetch, LogIn, Pour, ShowEnvelope
+from mailgate.pop3.effects import CLOSE, Ask, Commit, Fetch, LogIn, Pour, ShowEnvelope, Turn
 from mailgate.pop3.policy import Policy
-from mailgate.pop3.session import Session, Table
+from mailgate.pop3.session import NOTHING, Session, Table
 
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
@@ -144,17 +144,17 @@ class POP3Protocol(Protocol):
         else:
             self._close()
 
-    # Effects ----------------------------------------------------------------------------------
+    # Turns ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
         """Advance the session while there is something to read and room for answers."""
         session = self._session
         while (session.pending and not session.asking and self._congested is None
                and self._closing is None):
-            effects = session.advance()
-            if not effects:
+            turn = session.advance()
+            if turn is NOTHING:
                 break
-            self._apply(effects)
+            self._apply(turn)
         if self._closing is None:
             self._bound_backlog(session.pending)
 
@@ -168,27 +168,23 @@ class POP3Protocol(Protocol):
             else:
                 self.transport.resumeProducing()
 
-    def _apply(self, effects: list[Effect]) -> None:
-        """Carry out one turn: its octets leave in one write; an ask that is answered at once goes on."""
-        octets: list[bytes] = []
-        while effects:
-            last = effects[-1]
-            if isinstance(last, bytes):
-                octets += effects                 
-                break
-            octets += effects[:-1]                
-            if last is CLOSE:
-                self._write(b"".join(octets))
+    def _apply(self, turn: Turn) -> None:
+        """Carry out a turn: its octets leave in one write; an ask that is answered at once goes on."""
+        octets = turn.octets
+        while turn.then is not None:
+            if turn.then is CLOSE:
+                self._write(octets)
                 self._close()
                 return
-            if isinstance(last, Pour):              # it writes, so what comes first has to be out
-                self._write(b"".join(octets))
-                octets = []
-            result = self._perform(last)          
+            if isinstance(turn.then, Pour):         # it writes, so what comes first has to be out
+                self._write(octets)
+                octets = b""
+            result = self._perform(turn.then)
             if result is _LATER:
                 break
-            effects = self._session.outcome(result)
-        self._write(b"".join(octets))
+            turn = self._session.outcome(result)
+            octets += turn.octets
+        self._write(octets)
 
     def _write(self, octets: bytes) -> None:
         """The one way by which octets leave."""

@@ -1,7 +1,7 @@
 """What a conversation wants done: the shell around it carries it out.
 
-Octets to send stand for themselves. An ask ends the turn: the shell performs it and gives its
-result, or the exception that ended it, to `Session.outcome`; `CLOSE` ends the conversation.
+A turn is octets to send and at most one thing to do after them. An ask's result, or the exception
+that ended it, goes to `Session.outcome`; `CLOSE` ends the conversation.
 """
 
 from __future__ import annotations
@@ -51,4 +51,10 @@ class Close(enum.Enum):
 
 CLOSE = Close.CLOSE
 Ask = Union[LogIn, Fetch, Pour, ShowEnvelope, Commit]
-Effect = Union[bytes, LogIn, Fetch, Pour, ShowEnvelope, Commit, Close]
+
+
+class Turn(NamedTuple):
+    """Send the octets, then do the other thing, if there is one."""
+
+    octets: bytes
+    then: Union[Ask, Close, None] = None

@@ -1,14 +1,14 @@
 """The server's side of a POP3 conversation, without I/O (RFC 1939).
 
-Octets go in by `receive`, effects come out of `advance`: octets to send, at most one ask or close,
-and that as the last. While an ask is open nothing advances, so answers keep their order however
+Octets go in by `receive`, turns come out of `advance`: octets to send and at most one thing to do
+after them. While an ask is open nothing advances, so answers keep their order however
 much a client pipelines (RFC 2449 section 6.6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Union
 
 from mailgate.auth import sasl
 from mailgate.errors import (
@@ -23,14 +23,16 @@ from mailgate.errors import (
 from mailgate.model import EMPTY_LISTING
 from mailgate.pop3 import replies
 from mailgate.pop3.commands import RULES, WORDS, Rule, State, Word
-from mailgate.pop3.effects import CLOSE, Ask, Commit, Effect, Fetch, LogIn, Pour, ShowEnvelope
+from mailgate.pop3.effects import CLOSE, Ask, Commit, Fetch, LogIn, Pour, ShowEnvelope, Turn
 from mailgate.pop3.policy import Policy
 from mailgate.wire.lines import LineFramer
 
 OUTPUT_TURN_OCTETS = 64 * 1024   # a turn ends past this, so that the shell can feel back-pressure
 MAX_NUMBER_DIGITS = 10
 
-Finish = Callable[[Any], "list[Effect]"]
+Finish = Callable[[Any], Turn]
+Reply = Union[bytes, Turn]
+NOTHING = Turn(b"")
 
 
 class Session:
@@ -60,9 +62,9 @@ class Session:
 
     # What the shell calls ---------------------------------------------------------------------
 
-    def open(self) -> list[Effect]:
+    def open(self) -> Turn:
         """Return the greeting."""
-        return [b"+OK %b\r\n" % self.policy.greeting]
+        return Turn(b"+OK %b\r\n" % self.policy.greeting)
 
     def receive(self, data: bytes) -> None:
         """Take octets from the client. They wait until `advance`."""
@@ -79,7 +81,7 @@ class Session:
         """Whether an ask waits for its outcome."""
         return self._finish is not None
 
-    def outcome(self, result: object) -> list[Effect]:
+    def outcome(self, result: object) -> Turn:
         """Take the result of the open ask, or the exception that ended it."""
         finish, self._finish = self._finish, None
         if finish is None:
@@ -88,9 +90,9 @@ class Session:
             return self._failed(result)
         return finish(result)
 
-    def advance(self) -> list[Effect]:
+    def advance(self) -> Turn:
         """Carry out waiting commands until more octets, an outcome or room for output is needed."""
-        effects: list[Effect] = []
+        replies_sent: list[bytes] = []
         size = 0
         while self._finish is None and self.state is not State.UPDATE and size < OUTPUT_TURN_OCTETS:
             if self.state is State.AUTHORIZATION:
@@ -103,11 +105,12 @@ class Session:
             except MailgateError as fault:
                 reply = self._refused(fault)
             if isinstance(reply, bytes):
-                effects.append(reply)
+                replies_sent.append(reply)
                 size += len(reply)
             else:
-                effects += reply
-        return effects
+                replies_sent.append(reply.octets)
+                return Turn(b"".join(replies_sent), reply.then)
+        return Turn(b"".join(replies_sent)) if replies_sent else NOTHING
 
     # Lines ------------------------------------------------------------------------------------
 
@@ -116,7 +119,7 @@ class Session:
         long = self._exchange is not None or self._lines.peek(5).upper() in (b"AUTH ", b"AUTH\t")
         self._lines.limit = limits.auth_line_octets if long else limits.line_octets
 
-    def _command(self, line: bytes) -> bytes | list[Effect]:
+    def _command(self, line: bytes) -> Reply:
         word, _, rest = line.partition(b" ")
         found = self._table.verbs.get(word) or self._table.verbs.get(word.upper())
         if found is None:
@@ -142,7 +145,7 @@ class Session:
             raise BadCommand("unknown verb")
         return self._table.verbs[b"AUTH"], rest
 
-    def _refused(self, fault: MailgateError) -> bytes | list[Effect]:
+    def _refused(self, fault: MailgateError) -> Reply:
         """Answer a fault, and close after too many bad commands."""
         reply = replies.refusal(fault)
         if isinstance(fault, (BadCommand, BadExchange)):
@@ -152,23 +155,23 @@ class Session:
                 return self._close(reply)
         return reply
 
-    def _close(self, reply: bytes) -> list[Effect]:
+    def _close(self, reply: bytes) -> Turn:
         self.state = State.UPDATE
         self._lines.clear_buffer()
-        return [reply, CLOSE]
+        return Turn(reply, CLOSE)
 
-    def _ask(self, ask: Ask, finish: Finish) -> list[Effect]:
+    def _ask(self, ask: Ask, finish: Finish) -> Turn:
         self._finish = finish
-        return [ask]
+        return Turn(b"", ask)
 
-    def _failed(self, fault: BaseException) -> list[Effect]:
+    def _failed(self, fault: BaseException) -> Turn:
         if self.state is State.UPDATE:
-            return [replies.commit_refusal(fault), CLOSE]
+            return Turn(replies.commit_refusal(fault), CLOSE)
         if isinstance(fault, LoginRefused):
             self.failed_logins += 1
             if self.failed_logins >= self.policy.limits.failed_logins:
                 return self._close(replies.refusal(fault))
-        return [replies.refusal(fault)]
+        return Turn(replies.refusal(fault))
 
     # AUTHORIZATION ----------------------------------------------------------------------------
 
@@ -191,7 +194,7 @@ class Session:
         self._name = name
         return b"+OK send the password\r\n"
 
-    def on_pass(self, password: bytes) -> list[Effect]:
+    def on_pass(self, password: bytes) -> Turn:
         """Log in; only directly after a USER (RFC 1939 section 7)."""
         if not self._plaintext:
             raise PlaintextRefused("PASS")
@@ -200,7 +203,7 @@ class Session:
             raise BadCommand("PASS without USER")
         return self._log_in(sasl.PasswordClaim(name, password))
 
-    def on_auth(self, rest: bytes = b"") -> bytes | list[Effect]:
+    def on_auth(self, rest: bytes = b"") -> Reply:
         """Begin an exchange (RFC 5034 section 4); alone, list the mechanisms as old clients expect."""
         words = rest.replace(b"\t", b" ").split()
         if not words:
@@ -220,12 +223,12 @@ class Session:
         self._exchange = row.begin()
         return self._step(response)
 
-    def _response(self, line: bytes) -> bytes | list[Effect]:
+    def _response(self, line: bytes) -> Reply:
         if line == b"*":
             raise ExchangeCancelled("the client gave up")
         return self._step(sasl.decode(line))
 
-    def _step(self, response: bytes | None) -> bytes | list[Effect]:
+    def _step(self, response: bytes | None) -> Reply:
         exchange = self._exchange
         if exchange is None:
             raise AssertionError("no exchange is open")
@@ -239,16 +242,16 @@ class Session:
         self._exchange = None
         return self._log_in(step.claim)
 
-    def _log_in(self, claim: sasl.PasswordClaim) -> list[Effect]:
+    def _log_in(self, claim: sasl.PasswordClaim) -> Turn:
         return self._ask(LogIn(claim), self._logged_in)
 
-    def _logged_in(self, maildrop: Any) -> list[Effect]:
+    def _logged_in(self, maildrop: Any) -> Turn:
         listing = maildrop.listing
         self.state = State.TRANSACTION
         self._lines.limit = self.policy.limits.line_octets
         self._maildrop_listing = listing
         self._count, self._octets = len(listing), listing.octets
-        return [b"+OK maildrop has %d messages (%d octets)\r\n" % (self._count, self._octets)]
+        return Turn(b"+OK maildrop has %d messages (%d octets)\r\n" % (self._count, self._octets))
 
     # TRANSACTION ------------------------------------------------------------------------------
 
@@ -282,18 +285,18 @@ class Session:
         number = self._number(argument)
         return b"+OK %d %b\r\n" % (number, self._maildrop_listing.unique_id(number - 1))
 
-    def on_retr(self, argument: bytes) -> list[Effect]:
+    def on_retr(self, argument: bytes) -> Turn:
         """A whole message."""
         number = self._number(argument)
         head = b"+OK %d octets\r\n" % self._maildrop_listing.sizes[number - 1]
 
-        def fetched(content: object) -> list[Effect]:
+        def fetched(content: object) -> Turn:
             self._highest = max(self._highest, number)
             return self._content(head, content)
 
         return self._ask(Fetch(number), fetched)
 
-    def on_top(self, argument: bytes, count: bytes) -> list[Effect]:
+    def on_top(self, argument: bytes, count: bytes) -> Turn:
         """Header, blank line and the first lines of the body (RFC 1939 section 7)."""
         number = self._number(argument)
         if not count.isdigit() or len(count) > MAX_NUMBER_DIGITS:
@@ -305,10 +308,11 @@ class Session:
         return self._ask(Fetch(number, body_lines),
                          lambda content: self._content(b"+OK top of message follows\r\n", content))
 
-    def _content(self, head: bytes, content: object) -> list[Effect]:
+    def _content(self, head: bytes, content: object) -> Turn:
         if isinstance(content, bytes):
-            return [head, content, replies.END]
-        return [head, *self._ask(Pour(content), lambda _: [replies.END])]
+            return Turn(b"".join((head, content, replies.END)))
+        self._finish = lambda _: Turn(replies.END)
+        return Turn(head, Pour(content))
 
     def on_dele(self, argument: bytes) -> bytes:
         """Mark a message; QUIT removes it."""
@@ -334,9 +338,9 @@ class Session:
         """The highest message-number retrieved or marked (RFC 1225, 1460)."""
         return b"+OK %d\r\n" % self._highest
 
-    def on_env(self, argument: bytes) -> list[Effect]:
+    def on_env(self, argument: bytes) -> Turn:
         """The envelope of a message, as Demon's SDPS gives it."""
-        return self._ask(ShowEnvelope(self._number(argument)), lambda shown: [replies.envelope(shown)])
+        return self._ask(ShowEnvelope(self._number(argument)), lambda shown: Turn(replies.envelope(shown)))
 
     # Both -------------------------------------------------------------------------------------
 
@@ -344,16 +348,16 @@ class Session:
         """What is true on this connection (RFC 2449 section 5); the same before and after the login."""
         return replies.lines(b"capability list follows", self._table.capabilities(self))
 
-    def on_quit(self) -> bytes | list[Effect]:
+    def on_quit(self) -> Reply:
         """Enter UPDATE from TRANSACTION, or just leave (RFC 1939 sections 4, 6)."""
         if self.state is State.AUTHORIZATION:
             return self._close(b"+OK goodbye\r\n")
         self.state = State.UPDATE
         self._lines.clear_buffer()
-        return self._ask(Commit(frozenset(self._marked)), lambda _: [b"+OK goodbye\r\n", CLOSE])
+        return self._ask(Commit(frozenset(self._marked)), lambda _: Turn(b"+OK goodbye\r\n", CLOSE))
 
 
-Verb = tuple[Callable[..., "bytes | list[Effect]"], Rule]
+Verb = tuple[Callable[..., Reply], Rule]
 
 
 class Table:

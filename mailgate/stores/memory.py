@@ -6,11 +6,9 @@ that it returns has fired. What it holds ends with the process.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Collection, Sequence
-from itertools import count
 from random import Random, SystemRandom
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -25,9 +23,10 @@ from mailgate.errors import (
     StoreUnavailable,
 )
 from mailgate.interfaces import Content, IDelivery, IMaildrop, IMaildropStore, IMessageStream
-from mailgate.model import EMPTY_LISTING, Admission, Envelope, Listed, Placement, ScanListing
+from mailgate.model import Admission, Envelope, Listed, Placement
 from mailgate.names import fold
-from mailgate.stores.memory_accounts import AccountTable, MemoryAccounts
+from mailgate.stores.memory_accounts import MemoryAccounts
+from mailgate.stores.memory_data import NEVER, Body, Lease, Message, Rows, Shared, overlap
 from mailgate.wire.dots import WireForm, cut_top
 
 PIECE_OCTETS = 65536        # what one read gives; a longer message is fetched as a stream
@@ -68,8 +67,6 @@ class MemoryStore:
         self._shared = shared
         self.accounts = MemoryAccounts(shared.accounts, self._remove)
 
-    # IMaildropStore -----------------------------------------------------------------------
-
     def start(self) -> Deferred[None]:
         return execute(self._start)
 
@@ -92,17 +89,17 @@ class MemoryStore:
         return self._run(self._expire, retention_seconds)
 
     def sweep(self, grace_seconds: int) -> Deferred[int]:
-        return self._run(lambda: 0)     # a body without rows is gone already
+        return self._run(lambda: 0)     # a body that no row names is gone already
 
     def check(self) -> Deferred[list[str]]:
-        return self._run(lambda: [])
-
-    # What the calls do --------------------------------------------------------------------
+        return self._run(list)
 
     def _run(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
         if self._renewal is None:
             return fail(StoreUnavailable("the store is not started"))
         return execute(function, *args)
+
+    # This store's holder ------------------------------------------------------------------
 
     def _start(self) -> None:
         if self._renewal is None:
@@ -113,46 +110,36 @@ class MemoryStore:
             self._renewal.cancel()
             self._renewal = None
         if self._holder is not None:
-            self._shared.holders.pop(self._holder, None)    # and with it every lease
+            self._shared.drop_holder(self._holder)
             self._holder = None
 
     def _renew(self) -> None:
-        """Keep this store's holder alive; one that was not renewed in time is dead for good."""
         self._renewal = None
         self._start()
-        if self._holder is None:
-            return
-        if self._is_alive(self._holder):
-            self._shared.holders[self._holder] = self._clock.seconds() + self._lease_seconds
-        else:
-            self._shared.holders.pop(self._holder, None)
-            self._holder = None
+        now = self._clock.seconds()
+        if self._holder is not None and not self._shared.renew(self._holder, now, now + self._lease_seconds):
+            self._holder = None     # dead for good, and with it every session until now
 
-    def _live_holder(self) -> int:
-        if self._holder is None or not self._is_alive(self._holder):
-            self._holder = next(self._shared.holder_serials)
-            self._shared.holders[self._holder] = self._clock.seconds() + self._lease_seconds
-        return self._holder
+    def _new_lease(self, view: str | None, now: float) -> Lease:
+        if self._holder is None or not self._shared.is_alive(self._holder, now):
+            self._holder = self._shared.new_holder(now + self._lease_seconds)
+        return Lease(view, self._holder)
 
-    def _is_alive(self, holder: int) -> bool:
-        return self._shared.holders.get(holder, float("-inf")) > self._clock.seconds()
-
-    def _held_views(self, drop: Rows) -> list[str | None]:
-        return [view for view, lease in drop.leases.items() if self._is_alive(lease.holder)]
+    # What the calls do --------------------------------------------------------------------
 
     def _open(self, admission: Admission) -> IMaildrop:
         self._shared.accounts.verify(admission)
         now = self._clock.seconds()
         drop, view = self._shared.maildrop(admission.maildrop), admission.view
-        if any(overlap(view, held) for held in self._held_views(drop)):
+        if any(overlap(view, held) for held in self._shared.held_views(drop, now)):
             raise MaildropInUse(admission.maildrop)
-        if now - drop.logins.get(view, float("-inf")) < admission.login_delay_seconds:
+        if now - drop.logins.get(view, NEVER) < admission.login_delay_seconds:
             raise LoginTooSoon(admission.maildrop)
         for expired in [held for held in drop.leases if overlap(view, held)]:
             del drop.leases[expired]
         drop.logins[view] = now
         self._shared.accounts.logged_in(admission, int(now * 1000))
-        lease = drop.leases[view] = Lease(view, self._live_holder())
+        lease = drop.leases[view] = self._new_lease(view, now)
         return _OpenMaildrop(self, drop, lease)
 
     def _scan(self, maildrop: str) -> list[Listed]:
@@ -164,69 +151,59 @@ class MemoryStore:
         drop = self._shared.maildrops.get(fold(maildrop))
         if drop is None:
             return
-        if self._held_views(drop):
+        if self._shared.held_views(drop, self._clock.seconds()):
             raise MaildropInUse(maildrop)
         drop.leases.clear()
         del self._shared.maildrops[fold(maildrop)]
 
     def _expire(self, retention_seconds: int) -> int:
-        before_ms = int((self._clock.seconds() - retention_seconds) * 1000)
+        now = self._clock.seconds()
+        before_ms = int((now - retention_seconds) * 1000)
         removed = 0
         for drop in self._shared.maildrops.values():
-            held = self._held_views(drop)
+            held = self._shared.held_views(drop, now)
             old = [m for m in drop.messages.values() if m.envelope.arrived_ms < before_ms
                    and None not in held and m.user not in held]
-            if old:
-                drop.remove(old)
-                removed += len(old)
+            drop.remove(old)
+            removed += len(old)
         return removed
 
-    def _commit(self, drop: Rows, lease: Lease, marked: Collection[Message]) -> None:
-        """Remove the marked messages of a session if it still has its lease, and end the lease."""
-        has_lease = drop.leases.get(lease.view) is lease
-        self._release(drop, lease)
-        if not has_lease or not self._is_alive(lease.holder):
-            raise LeaseLost("the lease ran out before QUIT")
-        if marked:
-            drop.remove(marked)
-
-    def _release(self, drop: Rows, lease: Lease) -> None:
-        if drop.leases.get(lease.view) is lease:
-            del drop.leases[lease.view]
+    def _end(self, drop: Rows, lease: Lease) -> bool:
+        """End a lease; return whether it was held until now."""
+        if drop.leases.get(lease.view) is not lease:
+            return False
+        del drop.leases[lease.view]
+        return self._shared.is_alive(lease.holder, self._clock.seconds())
 
     def _place(self, body: Body, placements: Sequence[Placement], all_or_nothing: bool,
                delivery_id: str | None) -> list[Exception | None]:
         """Store a body in every maildrop that takes it; return one outcome a placement."""
         outcomes: list[Exception | None] = []
-        fresh: list[tuple[Rows, Message]] = []
-        done: set[tuple[str, str, bytes]] = set()
+        coming: dict[tuple[str, bytes], Message] = {}
         for placement in placements:
-            drop = self._shared.maildrop(placement.maildrop)
-            coming = [message for taker, message in fresh if taker is drop]
-            known_ids = drop.known_ids.union(message.unique_id for message in coming)
-            attempt = (delivery_id or "", fold(placement.maildrop), placement.envelope.recipient)
-            if attempt in self._shared.delivered or placement.unique_id in known_ids:
+            drop, key = self._shared.maildrop(placement.maildrop), fold(placement.maildrop)
+            message = self._shared.message(drop, placement, body)
+            known = message.unique_id in drop.known_ids or (key, message.unique_id) in coming
+            room = self._room(drop) - sum(m.octets for (other, _), m in coming.items() if other == key)
+            if known or self._shared.was_delivered(delivery_id, placement):
                 outcomes.append(None)
-                continue
-            message = Message(placement.unique_id or self._shared.fresh_id(drop), placement.user,
-                               placement.envelope, placement.preamble, body)
-            if self._has_room(drop, [*coming, message]):
-                fresh.append((drop, message))
-                done.add(attempt)
+            elif message.octets <= room:
+                coming[key, message.unique_id] = message
                 outcomes.append(None)
             else:
                 outcomes.append(OverQuota(placement.maildrop))
         if all_or_nothing and any(outcomes):
             return [outcome or StoreUnavailable("another recipient was refused") for outcome in outcomes]
-        for drop, message in fresh:
-            drop.add(message)
+        for (key, _), message in coming.items():
+            self._shared.maildrop(key).add(message)
         if delivery_id is not None:
-            self._shared.delivered |= done
+            self._shared.note_delivered(delivery_id, [
+                placement for placement, outcome in zip(placements, outcomes, strict=True)
+                if outcome is None])
         return outcomes
 
-    def _has_room(self, drop: Rows, coming: Sequence[Message]) -> bool:
-        octets = drop.octets + sum(message.octets for message in coming)
-        return self._quota_octets is None or octets <= self._quota_octets
+    def _room(self, drop: Rows) -> float:
+        return float("inf") if self._quota_octets is None else self._quota_octets - drop.octets
 
 
 @implementer(IMaildrop)
@@ -241,32 +218,41 @@ class _OpenMaildrop:
         self._lease = lease
         self.listing, self._messages = drop.snapshot(lease.view)
 
-    def fetch(self, number: int, body_lines: int | None = None) -> Content | Deferred[Content]:
+    def _message(self, number: int) -> Message:
         if not 0 < number <= len(self._messages):
-            return fail(NoSuchMessage(number))
-        _, _, _, preamble, body = self._messages[number - 1]
-        wire = body.wire
+            raise NoSuchMessage(number)
+        return self._messages[number - 1]
+
+    def fetch(self, number: int, body_lines: int | None = None) -> Content | Deferred[Content]:
+        try:
+            message = self._message(number)
+        except NoSuchMessage as fault:
+            return fail(fault)
+        wire = message.body.wire
         if body_lines is not None:
-            wire = cut_top(wire, body.head_octets, body_lines)
-        if len(preamble) + len(wire) <= PIECE_OCTETS:
-            return preamble + wire
-        return _Stream(preamble, wire)
+            wire = cut_top(wire, message.body.head_octets, body_lines)
+        if len(message.preamble) + len(wire) <= PIECE_OCTETS:
+            return message.preamble + wire
+        return _Stream(message.preamble, wire)
 
     def envelope(self, number: int) -> Envelope | Deferred[Envelope]:
-        if not 0 < number <= len(self._messages):
-            return fail(NoSuchMessage(number))
-        return self._messages[number - 1].envelope
+        try:
+            return self._message(number).envelope
+        except NoSuchMessage as fault:
+            return fail(fault)
 
     def commit(self, marked: Collection[int]) -> Deferred[None]:
         return execute(self.commit_blocking, marked)
 
     def commit_blocking(self, marked: Collection[int]) -> None:
         """Do what `commit` does before returning, for callers that cannot wait for a Deferred."""
-        messages = [self._messages[number - 1] for number in set(marked)]
-        self._store._commit(self._drop, self._lease, messages)
+        if not self._store._end(self._drop, self._lease):
+            raise LeaseLost("the lease ran out before QUIT")
+        self._drop.remove([self._message(number) for number in set(marked)])
 
     def release(self) -> Deferred[None]:
-        return execute(self._store._release, self._drop, self._lease)
+        self._store._end(self._drop, self._lease)
+        return succeed(None)
 
 
 @implementer(IMessageStream)

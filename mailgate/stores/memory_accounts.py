@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
 from itertools import count
 
@@ -28,6 +29,8 @@ class AccountTable:
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}   # by the name's key
         self.owners: dict[str, str] = {}         # every exact key -> the key of its account's name
+        self.hosts: set[str] = set()             # those of them that are an SDPS host's
+        self.domains: Counter[str] = Counter()   # of ordinary accounts' addresses
         self._versions = count(1)                # of all accounts: one added again is never mistaken
 
     def add(self, account: Account) -> None:
@@ -35,6 +38,8 @@ class AccountTable:
         name_key = fold(account.name)
         self.accounts[name_key] = replace(account, version=next(self._versions))
         self.owners.update(dict.fromkeys(exact_keys(account), name_key))
+        self.hosts.update(exact_keys(account) if account.sdps else ())
+        self.domains.update(address_domains(account))
 
     def get(self, name: str) -> Account:
         """Return an account. Raises: NoSuchAccount."""
@@ -58,6 +63,8 @@ class AccountTable:
         del self.accounts[fold(name)]
         for key in exact_keys(account):
             del self.owners[key]
+        self.hosts -= exact_keys(account)
+        self.domains -= Counter(address_domains(account))
 
     def verify(self, admission: Admission) -> None:
         """Raise StaleCredential unless the account of an admission is as the checker found it."""
@@ -77,6 +84,11 @@ class AccountTable:
 def exact_keys(account: Account) -> set[str]:
     """Return every key that an account answers to exactly."""
     return {fold(name) for name in (account.name, *account.addresses, *account.domains)}
+
+
+def address_domains(account: Account) -> list[str]:
+    """Return the key of every address's domain."""
+    return [split_address(fold(address))[1] for address in account.addresses]
 
 
 def check_account(account: Account) -> None:
@@ -108,15 +120,15 @@ def check_free(table: AccountTable, accounts: Sequence[Account]) -> None:
                 raise AccountConflict(f"{key!r} is taken")
             fresh[key] = account
     hosts = {key for key, account in fresh.items() if account.sdps}
-    _refuse_splits(fresh, lambda key: key in hosts or ((owner := table.owner(key)) is not None and owner.sdps))
+    _refuse_splits(fresh, hosts | table.hosts)
     if hosts:
-        _refuse_splits(table.owners, hosts.__contains__)
+        _refuse_splits(table.owners, hosts)
 
 
-def _refuse_splits(keys: Iterable[str], is_host: Callable[[str], bool]) -> None:
+def _refuse_splits(keys: Iterable[str], hosts: Set[str]) -> None:
     for key in keys:
         for host, user in login_candidates(key)[1:]:
-            if is_host(host):
+            if host in hosts:
                 raise AccountConflict(f"{key!r} would be {user!r} of the SDPS host {host!r} too")
 
 
@@ -163,15 +175,17 @@ class MemoryAccounts:
 
     def _find_recipient(self, address: str) -> Target:
         key = fold(address)
-        local, domain = split_address(key)
+        try:
+            local, domain = split_address(key)
+        except BadAddress as fault:
+            raise NoSuchRecipient(str(fault)) from fault
         owner = self._table.owner(key)
         if owner is not None and key in map(fold, owner.addresses):
             return Target(owner.name)
         host = self._table.owner(domain)
         if host is not None and domain in map(fold, host.domains):
             return Target(host.name, local)
-        ours = (fold(ours) for account in self._table.accounts.values() for ours in account.addresses)
-        if any(other.endswith("@" + domain) for other in ours):
+        if domain in self._table.domains:
             raise NoSuchRecipient(address)
         raise NoSuchDomain(address)
 

@@ -90,7 +90,7 @@ class IncomingHeader:
         text = self._held + data
         start = len(self._held[:1])     # of what was neither passed nor dropped yet
         at = 0
-        kept = []
+        kept: list[bytes] = []
         while True:
             if self._dropping:
                 end = _FIELD_END.search(text, at)
