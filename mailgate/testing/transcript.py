@@ -163,6 +163,13 @@ def parse_script(script: str) -> list[Step]:
     return steps
 
 
+def escape(octets: bytes) -> str:
+    """Return octets as the text of a C or an S line that means exactly them."""
+    text = "".join(chr(octet) if 33 <= octet < 127 and octet not in b"\\*(" else f"\\x{octet:02x}"
+                   for octet in octets)
+    return text.replace("\\x20", " ") if octets.strip(b" ") == octets else text
+
+
 def _read_say(text: str) -> Say:
     if _ends_escaped(text, "c"):
         return Say(_octets(text[:-2]))

@@ -19,6 +19,7 @@ from mailgate.testing.transcript import (
     TranscriptMismatch,
     Watch,
     converse,
+    escape,
     parse_script,
 )
 
@@ -79,6 +80,12 @@ class ParsingTests(SynchronousTestCase):
         steps = parse_script("C: a\\x00\\xff\\\\é\\r\\n\\c\nS: all\\*\nS: back\\\\*\nC:  two  ")
         self.assertEqual(steps, [Say(b"a\0\xff\\\xc3\xa9\r\n"), Expect(b"all*"), Expect(b"back\\", True),
                                  Say(b" two  \r\n")])
+
+    def test_escape(self) -> None:
+        """What `escape` writes means the same octets again."""
+        for octets in (bytes(range(256)), b" lead", b"trail ", b"two  words", b"*", b"(closed)", b"a\\c", b" "):
+            self.assertEqual(parse_script("C: " + escape(octets)), [Say(octets + b"\r\n")])
+            self.assertEqual(parse_script("S: " + escape(octets)), [Expect(octets)])
 
     def test_nonsense_is_named_with_its_line(self) -> None:
         """A script that means nothing is the author's mistake, not the server's."""

@@ -1,0 +1,171 @@
+"""Checkers of names and passwords: the store's accounts, and a row of checkers asked in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin, UnhandledCredentials
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from mailgate.auth.credentials import Refused, login_name, octets_of
+from mailgate.auth.hashing import Hashing, network_of
+from mailgate.auth.remembered import RememberedSuccess
+from mailgate.auth.schemes import check_verifier, verify
+from mailgate.errors import LoginRefused
+from mailgate.interfaces import IAccountStore
+from mailgate.model import Account, Admission, Login
+
+# What an unknown name is checked against, so that it costs what a known one costs: the default
+# scheme with its present costs, of a password that nobody kept. A match would be refused as well.
+DUMMY_VERIFIER = ("{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$FkIoBaD0XmsNYayVMoYwpg"
+                  "$SBDwZvYkFzFXNesFi4JNMqXeccpmK+VL+HYEW0MQuz4")
+
+log = Logger()
+
+
+@dataclass(frozen=True)
+class CheckedAdmission(Admission):
+    """An admission whose check may have been a remembered one."""
+
+    forget: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+
+@implementer(ICredentialsChecker)
+class StoreChecker:
+    """The accounts of the shared store.
+
+    A remembered success is answered without asking the store: the store compares the credential
+    version again while it takes the lease (`IMaildropStore.open`). Give `remembered` only where a
+    realm does that.
+    """
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(self, accounts: IAccountStore, pool: Hashing,
+                 remembered: RememberedSuccess | None = None) -> None:
+        self._accounts = accounts
+        self._pool = pool
+        self._remembered = remembered
+        self._mark = "store:" + os.urandom(8).hex()     # tells the checkers of one table apart
+        self._complaints = Complaints()
+
+    def requestAvatarId(self, credentials: IUsernamePassword) -> Any:
+        """Return a CheckedAdmission, or a Deferred of one.
+
+        Raises, by the Deferred: LoginRefused, the same for an unknown name, a wrong password and a
+        disabled account; TooBusy; StoreUnavailable.
+        """
+        username, password = octets_of(credentials)
+        if self._remembered is not None:
+            found = self._remembered.find(self._remembered.key(self._mark, username, password))
+            if found is not None:
+                return found
+        network = network_of(getattr(credentials, "peer", None))
+        return Deferred.fromCoroutine(self._check(username, password, network))
+
+    async def _check(self, username: bytes, password: bytes, network: str) -> CheckedAdmission:
+        name = login_name(username)
+        login = None if name is None else await self._accounts.find_login(name)
+        verifiers = login.account.verifiers if login is not None else ()
+        matches = await self._pool.run(network, matching, verifiers or (DUMMY_VERIFIER,), password)
+        if login is None or not verifiers or login.account.disabled or not any(matches):
+            self._tell_refusal(username, login, matches)
+            raise Refused("name or password")
+        if len(verifiers) > 1:
+            log.info("login of {login!r}: password {slot} of {slots}", login=name,
+                     slot=matches.index(True) + 1, slots=len(verifiers))
+        return self._admit(login, username, password)
+
+    def _admit(self, login: Login, username: bytes, password: bytes) -> CheckedAdmission:
+        account, remembered = login.account, self._remembered
+        if remembered is None:
+            return CheckedAdmission(account.name, login.view, account.name, account.version)
+        key = remembered.key(self._mark, username, password)
+        admission = CheckedAdmission(account.name, login.view, account.name, account.version,
+                                     forget=lambda: remembered.forget(key))
+        remembered.remember(key, admission)
+        return admission
+
+    def _tell_refusal(self, username: bytes, login: Login | None, matches: Sequence[bool]) -> None:
+        if login is None:
+            log.debug("login of {login!r}: no such account", login=username)
+            return
+        account = login.account
+        why = "disabled" if account.disabled and any(matches) else "no password matches"
+        log.debug("login of {login!r}: {why}", login=username, why=why)
+        self._complain(account)
+
+    def _complain(self, account: Account) -> None:
+        for slot, verifier in enumerate(account.verifiers, 1):
+            self._complaints.about(verifier, f"account {account.name!r}, password {slot}")
+
+
+def matching(verifiers: Sequence[str], password: bytes) -> list[bool]:
+    """Return which verifiers match. All are tried, also after a match: the time tells no slot. Blocks."""
+    return [verify(verifier, password) for verifier in verifiers]
+
+
+class Complaints:
+    """Log lines about verifiers that no password can match, each told once."""
+
+    LIMIT = 1000    # of places told; then the oldest may be told again
+
+    def __init__(self) -> None:
+        self._told: dict[str, None] = {}
+
+    def about(self, verifier: str, place: str) -> None:
+        """Tell what is wrong with a verifier, if anything is and it was not told before."""
+        try:
+            check_verifier(verifier)
+        except ValueError as wrong:
+            if place in self._told:
+                return
+            while len(self._told) >= self.LIMIT:
+                del self._told[next(iter(self._told))]
+            self._told[place] = None
+            log.warn("{place}: {reason}", place=place, reason=str(wrong))
+        else:
+            self._told.pop(place, None)     # mended; the next mistake there is news
+
+
+@implementer(ICredentialsChecker)
+class CheckerChain:
+    """Checkers asked in order; the next one only when one refuses.
+
+    A fault is no refusal: while one checker cannot answer, nobody is told that a password is wrong.
+    Checkers of other applications are welcome; they may return, raise, or return a Deferred.
+    """
+
+    def __init__(self, checkers: Iterable[ICredentialsChecker]) -> None:
+        self._checkers = tuple(checkers)
+        self.credentialInterfaces = tuple(dict.fromkeys(
+            interface for checker in self._checkers for interface in checker.credentialInterfaces))
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Return what the first checker returns that does not refuse.
+
+        Raises, by the Deferred: LoginRefused, if all refuse; UnhandledCredentials, if none knows
+        credentials of this kind; whatever else a checker raises.
+        """
+        return Deferred.fromCoroutine(self._ask(credentials))
+
+    async def _ask(self, credentials: Any) -> Any:
+        asked = False
+        for checker in self._checkers:
+            if not any(interface.providedBy(credentials) for interface in checker.credentialInterfaces):
+                continue
+            asked = True
+            try:
+                return await maybeDeferred(checker.requestAvatarId, credentials)
+            except (UnauthorizedLogin, LoginRefused, UnhandledCredentials):
+                continue
+        if not asked:
+            raise UnhandledCredentials(f"no checker for {type(credentials).__name__}")
+        raise Refused("refused by every checker")

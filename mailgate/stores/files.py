@@ -1,0 +1,217 @@
+"""Bodies as files: one file a blob, in two levels of fan-out folders.
+
+A blob is written beside its final name (`KEY.part`), synced, renamed and its folder synced: a name
+without `.part` is always whole and durable. Everything here blocks; call it in threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+
+from zope.interface import implementer
+
+from mailgate.errors import StoreFull, StoreUnavailable
+from mailgate.interfaces import IBlobReader, IBlobStore, IBlobWriter
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+HALF_WRITTEN = ".part"
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_KEY = re.compile(r"[0-9A-Za-z]{8,100}")     # no dots or slashes: a key is never a path
+
+
+def os_fault(error: OSError) -> StoreUnavailable:
+    """Return the fault that an operating system's error means."""
+    kind = StoreFull if error.errno in NO_SPACE else StoreUnavailable
+    return kind(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+
+
+@implementer(IBlobStore)
+class FileBlobStore:
+    """Blobs under one folder, made with the first blob. Several processes may share it.
+
+    What the superuser writes belongs to the folder's owner, so that a command run by root leaves
+    nothing behind that the service cannot read.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = os.path.abspath(directory)
+        self._synced_folders: set[str] = set()    # their names are on disk for certain
+
+    def create(self, key: str) -> FileBlobWriter:
+        path = self._path(key)
+        try:
+            self._make_folder(os.path.dirname(path))
+            return FileBlobWriter(path, self._owner())
+        except OSError as error:
+            raise os_fault(error) from error
+
+    def open(self, key: str) -> FileBlobReader:
+        try:
+            return FileBlobReader(os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            raise os_fault(error) from error
+
+    def remove(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            for name in (path, path + HALF_WRITTEN):
+                if os.path.lexists(name):
+                    os.unlink(name)
+        except FileNotFoundError:
+            pass        # another process removed it first
+        except OSError as error:
+            raise os_fault(error) from error
+
+    def keys(self) -> list[tuple[str, int]]:
+        now = time.time()
+        found: dict[str, int] = {}
+        try:
+            for folder in self._folders(self.directory, levels=2):
+                for entry in os.scandir(folder):
+                    key = entry.name.removesuffix(HALF_WRITTEN)
+                    if _KEY.fullmatch(key):
+                        found[key] = max(0, int(now - _modified(entry, now)))
+        except OSError as error:
+            raise os_fault(error) from error
+        return list(found.items())
+
+    def _path(self, key: str) -> str:
+        if not _KEY.fullmatch(key):
+            raise StoreUnavailable(f"{key!r} cannot be the key of a blob")
+        return os.path.join(self.directory, key[0], key[1], key)
+
+    def _folders(self, folder: str, levels: int) -> list[str]:
+        if not os.path.isdir(folder):
+            return []
+        if levels == 0:
+            return [folder]
+        return [found for entry in os.scandir(folder) if len(entry.name) == 1 and entry.is_dir()
+                for found in self._folders(entry.path, levels - 1)]
+
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder and those above it up to the store's, and sync the name of each.
+
+        The sync is done once a process even for a folder that was there: who made it may have
+        died before syncing.
+        """
+        if folder in self._synced_folders:
+            return
+        parent = os.path.dirname(folder)
+        if folder != self.directory:
+            self._make_folder(parent)
+        try:
+            os.mkdir(folder, FOLDER_MODE)
+            if folder != self.directory:
+                _give(folder, self._owner())
+        except FileExistsError:
+            pass
+        sync_folder(parent)
+        self._synced_folders.add(folder)
+
+    def _owner(self) -> tuple[int, int] | None:
+        if os.geteuid() != 0:
+            return None
+        status = os.stat(self.directory)
+        return status.st_uid, status.st_gid
+
+
+@implementer(IBlobWriter)
+class FileBlobWriter:
+    """A blob on its way to disk."""
+
+    def __init__(self, path: str, owner: tuple[int, int] | None) -> None:
+        self._path = path
+        self._file: int | None = os.open(
+            path + HALF_WRITTEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        if owner is not None:
+            os.fchown(self._file, *owner)
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._open_file(), rest):]
+        except OSError as error:
+            raise os_fault(error) from error
+
+    def finish(self) -> None:
+        try:
+            os.fsync(self._open_file())
+            self._close()
+            os.rename(self._path + HALF_WRITTEN, self._path)
+            sync_folder(os.path.dirname(self._path))
+        except OSError as error:
+            raise os_fault(error) from error
+
+    def abandon(self) -> None:
+        try:
+            self._close()
+            os.unlink(self._path + HALF_WRITTEN)
+        except FileNotFoundError:
+            pass        # finished or swept already
+        except OSError as error:
+            raise os_fault(error) from error
+
+    def _open_file(self) -> int:
+        if self._file is None:
+            raise StoreUnavailable("the blob has ended")
+        return self._file
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+
+@implementer(IBlobReader)
+class FileBlobReader:
+    """An open blob. It stays readable when the blob is removed."""
+
+    def __init__(self, file: int) -> None:
+        self._file: int | None = file
+
+    def read(self, offset: int, octets: int) -> bytes:
+        if self._file is None:
+            raise StoreUnavailable("the blob was closed")
+        try:
+            data = os.pread(self._file, octets, offset)
+            while len(data) < octets and (more := os.pread(self._file, octets - len(data),
+                                                           offset + len(data))):
+                data += more
+        except OSError as error:
+            raise os_fault(error) from error
+        return data
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _give(path: str, owner: tuple[int, int] | None) -> None:
+    if owner is not None:
+        os.chown(path, *owner)
+
+
+def _modified(entry: os.DirEntry[str], now: float) -> float:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return now      # renamed or removed meanwhile: as good as new
