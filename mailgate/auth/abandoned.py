@@ -26,7 +26,7 @@ def undone_if_abandoned(begun: Deferred[Result], undo: Callable[[Result], object
 
     def arrived(outcome: Result | Failure) -> None:
         if not waiting.called:
-            waiting.callback(outcome)  # type: ignore[arg-type]  # a Failure goes the errback's way
+            waiting.callback(outcome)       # a Failure goes the errback's way
         elif isinstance(outcome, Failure):
             _expected(outcome)
         else:

@@ -14,7 +14,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from passlib.hash import argon2, bcrypt, des_crypt, md5_crypt, sha256_crypt, sha512_crypt
+from passlib.hash import (  # type: ignore[import-untyped]
+    argon2,
+    bcrypt,
+    des_crypt,
+    md5_crypt,
+    sha256_crypt,
+    sha512_crypt,
+)
 
 from mailgate.auth import libcrypt
 

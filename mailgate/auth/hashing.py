@@ -63,7 +63,23 @@ class _Job:
             return Failure()
 
 
-_Work = Union[_Job, None]           # None ends a thread
+class _End:
+    """Ends the threads that a pool had when it was stopped."""
+
+    __slots__ = ("left", "done")
+
+    def __init__(self, threads: int) -> None:
+        self.left = threads
+        self.done: Deferred[None] = Deferred()
+
+    def ended(self) -> None:
+        """One thread has ended."""
+        self.left -= 1
+        if not self.left:
+            self.done.callback(None)
+
+
+_Work = Union[_Job, _End]
 
 
 class HashPool:
@@ -84,7 +100,6 @@ class HashPool:
         self._busy = 0                       # calls that are with a thread
         self._threads = 0
         self._work: SimpleQueue[_Work] = SimpleQueue()      # never holds more than the threads take at once
-        self._stopped: list[Deferred[None]] = []
 
     @property
     def waiting(self) -> int:
@@ -101,14 +116,13 @@ class HashPool:
         waiting = [job for queue in self._queues.values() for job in queue]
         self._queues.clear()
         self._waiting = 0
+        end = _End(self._threads)
         for _ in range(self._threads):
-            self._work.put(None)
-        done: Deferred[None] = Deferred() if self._threads else succeed(None)
-        if self._threads:
-            self._stopped.append(done)
+            self._work.put(end)
+        self._work, self._threads = SimpleQueue(), 0        # another start begins other threads
         for job in waiting:
             job.deferred.errback(TooBusy("the hashing pool is stopping"))
-        return done
+        return end.done if end.left else succeed(None)
 
     def run(self, network: str, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
         """See `Hashing.run`. A pool that is not running is too busy as well."""
@@ -142,23 +156,16 @@ class HashPool:
                          name=f"mailgate-hashing-{self._threads}").start()
 
     def _serve(self, work: SimpleQueue[_Work]) -> None:
-        while (job := work.get()) is not None:
+        while isinstance(job := work.get(), _Job):
             self._reactor.callFromThread(self._done, job, job.perform())
             del job         # it holds a password: keep it no longer than the call takes
-        self._reactor.callFromThread(self._ended)
+        self._reactor.callFromThread(job.ended)
 
     def _done(self, job: _Job, outcome: Any) -> None:
         self._busy -= 1
         self._hand_out()
         if not job.deferred.called:         # else it was cancelled while it ran
             job.deferred.callback(outcome)
-
-    def _ended(self) -> None:
-        self._threads -= 1
-        if not self._threads:
-            stopped, self._stopped = self._stopped, []
-            for done in stopped:
-                done.callback(None)
 
     def _drop(self, job: _Job) -> None:
         """Take a cancelled call out of its queue, if it is still there."""
@@ -184,11 +191,9 @@ def network_of(host: str | None) -> str:
     return str(ipaddress.ip_network((address, prefix), strict=False))
 
 
-def default_pool() -> HashPool:
-    """Return a started pool on the application's reactor, stopped with it, for who has none to give."""
-    from twisted.internet import reactor
-
-    pool = HashPool(reactor)  # type: ignore[arg-type]  # the module stands in for the reactor
+def default_pool(reactor: Any) -> HashPool:
+    """Return a started pool that ends with the reactor, for a checker that was given none."""
+    pool = HashPool(reactor)
     pool.start()
-    reactor.addSystemEventTrigger("during", "shutdown", pool.stop)  # type: ignore[attr-defined]
+    reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
     return pool

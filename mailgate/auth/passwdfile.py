@@ -169,7 +169,7 @@ class PasswdFileChecker:
             raise Refused("name or password")
         remembered, key = self.remembered, b""
         if remembered is not None:
-            key = remembered.key(f"passwd-file:{self.file.path}", username, password, verifier.encode("utf-8"))
+            key = remembered.key(f"passwd-file:{self.file.path}", username, password, verifier.encode())
             if remembered.find(key) is not None:
                 return entry.name.encode("utf-8")
         if True not in await self._hashing().run(network, matching, (verifier,), password):
@@ -203,5 +203,9 @@ class PasswdFileChecker:
 
     def _hashing(self) -> Hashing:
         if self.pool is None:
-            self.pool, self.remembered = default_pool()
+            from twisted.internet import reactor  # not before there is a login: twistd chooses it
+
+            self.pool = default_pool(reactor)
+            if self.remembered is None:
+                self.remembered = RememberedSuccess(reactor)
         return self.pool

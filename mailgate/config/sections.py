@@ -80,6 +80,8 @@ class LimitsSection:
     failure_delay_seconds: float = _setting(values.seconds(0, 60), 2.0)
     size_octets: int = _setting(values.whole(0, 1 << 40), 50 << 20)
     recipients: int = _setting(values.whole(100, 1_000_000), 1000)
+    received_fields: int = _setting(values.whole(10, 1_000_000), 100)
+    lmtp_idle_seconds: float = _setting(values.seconds(1, 86_400), 300.0)
     hash_threads: int = _setting(values.whole(1, 64), 1)
     remember_seconds: int = _setting(values.whole(0, 86_400), 300)
 

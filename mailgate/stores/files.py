@@ -58,14 +58,13 @@ class FileBlobStore:
 
     def remove(self, key: str) -> None:
         path = self._path(key)
-        try:
-            for name in (path, path + HALF_WRITTEN):
-                if os.path.lexists(name):
-                    os.unlink(name)
-        except FileNotFoundError:
-            pass        # another process removed it first
-        except OSError as error:
-            raise os_fault(error) from error
+        for name in (path, path + HALF_WRITTEN):
+            try:
+                os.unlink(name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise os_fault(error) from error
 
     def keys(self) -> list[tuple[str, int]]:
         now = time.time()

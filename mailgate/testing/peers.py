@@ -206,7 +206,7 @@ class Peer:
         self.closed = False
         self.reason: Failure | None = None
         self.reading_octets = reading_octets
-        self._sink: Callable[[bytes], object] = sink if sink is not None else self.received.extend
+        self.sink: Callable[[bytes], object] = sink if sink is not None else self.received.extend
         self._inbox: deque[bytes] = deque()
         self.transport = MemoryTransport(address, SERVER)
         protocol = factory.buildProtocol(address)
@@ -233,7 +233,7 @@ class Peer:
 
     def take(self, most: int) -> None:
         """Read up to `most` octets of what waits, whatever the pace of reading, and see what follows."""
-        self._sink(self.transport.take(most))
+        self.sink(self.transport.take(most))
         self.settle()
 
     def advance(self, seconds: float, step_seconds: float = 1.0) -> None:
@@ -260,7 +260,7 @@ class Peer:
     def _hear(self) -> bool:
         octets = self.transport.take(self.reading_octets) if self.reading_octets else b""
         if octets:
-            self._sink(octets)
+            self.sink(octets)
         return (not self.closed and self.transport.wants_more()) or bool(octets)
 
     def _speak(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,14 @@ class Mail:
         self.crlf = crlf_form(self.content)
         self.wire = stuffed(self.crlf)
         self.octets = len(self.crlf)
+
+    def top(self, body_lines: int) -> bytes:
+        """Return the wire form of what TOP asks for."""
+        return stuffed(top_of(self.crlf, body_lines))
+
+    def pieces(self, wire: bytes) -> Iterator[bytes]:
+        """Cut what is streamed into the pieces that an IMessageStream gives."""
+        return (wire[at:at + PIECE_OCTETS] for at in range(0, len(wire), PIECE_OCTETS))
 
 
 def mail_of(octets: int, **fields: Any) -> Mail:
@@ -120,9 +128,9 @@ class Gate:
 class Stream:
     """A large message in pieces; `fault_at` breaks it after that many octets."""
 
-    def __init__(self, wire: bytes, gate: Gate, fault_at: int | None = None,
+    def __init__(self, pieces: Iterator[bytes], gate: Gate, fault_at: int | None = None,
                  fault: Exception | None = None) -> None:
-        self._wire = wire
+        self._pieces = pieces
         self._gate = gate
         self._fault_at = fault_at
         self._fault = fault
@@ -143,7 +151,7 @@ class Stream:
         if self._fault_at is not None and self.at >= self._fault_at:
             assert self._fault is not None
             raise self._fault
-        piece = self._wire[self.at:self.at + PIECE_OCTETS]
+        piece = next(self._pieces, b"")
         self.at += len(piece)
         return piece
 
@@ -183,10 +191,10 @@ class Maildrop:
 
     def _content(self, number: int, body_lines: int | None) -> bytes | Stream:
         mail = self.mails[number - 1]
-        wire = mail.wire if body_lines is None else stuffed(top_of(mail.crlf, body_lines))
+        wire = mail.wire if body_lines is None else mail.top(body_lines)
         if not mail.streamed:
             return wire
-        stream = Stream(wire, self.reading, self.stream_fault_at, self.stream_fault)
+        stream = Stream(mail.pieces(wire), self.reading, self.stream_fault_at, self.stream_fault)
         self.streams.append(stream)
         return stream
 

@@ -67,7 +67,7 @@ class OpeningTests(ConversationCase):
         self.assertEqual(len(interfaces), 2)
 
     def test_locked_maildrop(self) -> None:
-        """The lock is refused with `[IN-USE]`; another login may follow (section 4, RFC 2449 section 8.1.2)."""
+        """The lock is refused with `[IN-USE]`; another login may follow (RFC 2449 section 8.1.2)."""
         self.converse(GREETING + """
             C: USER mrose
             S: +OK *
@@ -446,7 +446,7 @@ class PlaintextTests(ConversationCase):
     ALWAYS = replace(QUICK, plaintext_login=True)
 
     def test_never(self) -> None:
-        """All cleartext logins can be refused, at USER already: no password is sent (RFC 2595 section 2.3)."""
+        """All cleartext logins can be refused, at USER already: no password goes (RFC 2595 section 2.3)."""
         self.converse(self.REFUSED, login=False, policy=self.NEVER)
 
     def test_same_answer_for_good_and_bad(self) -> None:
@@ -480,7 +480,7 @@ class PlaintextTests(ConversationCase):
 
 class MidSessionFaultTests(ConversationCase):
     def test_store_fails_on_retr(self) -> None:
-        """A store that cannot give a message: `-ERR [SYS/TEMP]`; the session lives on (RFC 3206 section 4)."""
+        """A store that cannot give a message: `-ERR [SYS/TEMP]`; the session lives on (RFC 3206)."""
         self.converse("""
             E: the store breaks
             C: RETR 1

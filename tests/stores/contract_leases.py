@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from twisted.internet.defer import DeferredList, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from mailgate.errors import LeaseLost, MaildropInUse, NoSuchMessage, StoreUnavailable
 from mailgate.model import Admission
@@ -168,18 +168,15 @@ class LeaseContract(StoreHooks):
     async def test_commit_of_many_at_once(self) -> None:
         """Every second of 2,000 messages goes in one QUIT; the rest is there, in order."""
         store = await self.make_store()
-        await gatherResults([self._small(store, number) for number in range(2000)])
+        await gatherResults([
+            Deferred.fromCoroutine(self.deliver(store, b"a: %d\n\n" % number, self.placement("mrose")))
+            for number in range(2000)])
         before = await store.scan("mrose")
         session = await self.login(store, "mrose")
         await session.commit(range(1, 2001, 2))
         after = await store.scan("mrose")
         self.assertEqual([one.unique_id for one in after], [one.unique_id for one in before[1::2]])
         self.assertEqual([one.number for one in after], list(range(1, 1001)))
-
-    def _small(self, store, number):
-        delivery = store.deliver()
-        delivery.write(b"a: %d\r\n\r\n" % number)
-        return delivery.commit([self.placement("mrose")])
 
     # A session that slept past its lease ----------------------------------------------------
 
@@ -250,12 +247,12 @@ class LeaseContract(StoreHooks):
         store = await self.make_store()
         other = await self.make_second(store)
         large = b"a: b\r\n\r\n" + b".x\r\n" * 50_000
-        await self.put(store, "mrose", MIME := MAILS[0], large)
+        await self.put(store, "mrose", MAILS[0], large)
         stale = await self.login(store, "mrose")
         await self.expire_holder(store)
         await (await self.login(other, "mrose")).commit({1, 2})
         await other.sweep(0)
-        for number, text in ((1, MIME), (2, large)):
+        for number, text in ((1, MAILS[0]), (2, large)):
             try:
                 self.assertEqual(await self.text(stale, number), text)
             except (NoSuchMessage, StoreUnavailable):

@@ -1,0 +1,1 @@
+"""The parts joined as a configuration says. Nothing made here opens a file, a thread or a socket yet."""

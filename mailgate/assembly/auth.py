@@ -1,0 +1,56 @@
+"""Who may log in and who receives mail, as a configuration says: checkers, portals, the router."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mailgate.auth.checkers import StoreChecker
+from mailgate.auth.hashing import Hashing
+from mailgate.auth.passwdfile import PasswdFileChecker
+from mailgate.auth.portal import MailgatePortal
+from mailgate.auth.realm import MaildropRealm
+from mailgate.auth.remembered import RememberedSuccess
+from mailgate.config import CheckerSection, Config, ListenSection
+from mailgate.interfaces import IUserLookup
+from mailgate.routing.router import Router
+
+
+class Doors:
+    """Makes portals and routers whose parts listeners share: one checker a section, one pool.
+
+    `further` are checkers that came another way (twistd's `--auth`): they are asked after the
+    configured ones, and those of them that can look users up have their mail accepted.
+    """
+
+    def __init__(self, config: Config, store: Any, pool: Hashing, clock: Any,
+                 further: Sequence[Any] = ()) -> None:
+        self._config = config
+        self._store = store
+        self._pool = pool
+        self._remembered: RememberedSuccess[Any] = RememberedSuccess(clock, config.limits.remember_seconds)
+        self._further = tuple(further)
+        self._checkers = {one.name: self._checker(one) for one in config.checkers}
+
+    def portal(self, listener: ListenSection | None = None, mailbox: Any = None) -> MailgatePortal:
+        """Return the portal of a listener (of all checkers, without one).
+
+        `mailbox` makes an IMailboxPOP3 of an open maildrop, for those who ask the realm for one.
+        """
+        realm = MaildropRealm(
+            self._store, login_delay_seconds=self._config.pop3.login_delay_seconds, mailbox=mailbox)
+        return MailgatePortal(realm, self._asked(listener))
+
+    def router(self, listener: ListenSection | None = None) -> Router:
+        """Return the router of a listener: to the store's accounts, and to users of other checkers."""
+        lookups = [one for one in self._asked(listener) if IUserLookup.providedBy(one)]
+        return Router(self._store.accounts, self._config.hostname, lookups)
+
+    def _asked(self, listener: ListenSection | None) -> list[Any]:
+        sections = self._config.checkers if listener is None else self._config.checkers_of(listener)
+        return [*(self._checkers[one.name] for one in sections), *self._further]
+
+    def _checker(self, section: CheckerSection) -> Any:
+        if section.kind == "store":
+            return StoreChecker(self._store.accounts, self._pool, self._remembered)
+        return PasswdFileChecker(str(self._config.passwd_path(section)), self._pool, self._remembered)

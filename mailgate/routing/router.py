@@ -1,0 +1,86 @@
+"""Which maildrop a recipient's mail goes to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from mailgate.errors import AccountConflict, BadAddress, NoSuchAccount, NoSuchDomain, NoSuchRecipient
+from mailgate.interfaces import IAccountStore, IRouter, IUserLookup
+from mailgate.model import Target
+from mailgate.names import check_name, fold, split_address
+
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+@implementer(IRouter)
+class Router:
+    """Routes to the store's accounts first, then to names that only a checker knows.
+
+    `hostname` is the domain of recipients without one. `lookups` are asked in order, for a name in
+    the form `local@domain`, and in the domain of the hostname for the bare local part.
+    """
+
+    def __init__(self, accounts: IAccountStore, hostname: str, lookups: Sequence[IUserLookup] = ()) -> None:
+        self._accounts = accounts
+        self._hostname = hostname
+        self._lookups = tuple(lookups)
+
+    def route(self, path: bytes) -> Deferred[Target]:
+        """See IRouter. The target's user is always set: the key of the local part, unquoted.
+
+        Without a domain the path means `local@hostname` (`<Postmaster>` too, RFC 5321 section
+        4.1.1.3), else the account of that very name.
+        """
+        return Deferred.fromCoroutine(self._route(path))
+
+    async def _route(self, path: bytes) -> Target:
+        try:
+            address = path.decode("utf-8")
+        except UnicodeDecodeError:
+            raise NoSuchRecipient(f"{path!r} is not UTF-8") from None
+        local, domain = split_address(address)
+        local = _unquoted(local)
+        if not local:
+            raise BadAddress(f"{address!r} has an empty local part")
+        return Target(await self._maildrop(local, domain), fold(local))
+
+    async def _maildrop(self, local: str, domain: str) -> str:
+        """Return the name of the maildrop. Raises: NoSuchRecipient, NoSuchDomain."""
+        try:
+            return (await self._accounts.find_recipient(f"{local}@{domain or self._hostname}")).maildrop
+        except NoSuchRecipient as fault:
+            unknown = fault
+        if not domain:
+            try:
+                return (await self._accounts.get(local)).name
+            except NoSuchAccount:
+                pass
+        ours = fold(domain or self._hostname) == fold(self._hostname)
+        for name in (f"{local}@{domain or self._hostname}", *([local] if ours else [])):
+            if await self._is_known(name):
+                return fold(name)
+        if ours and isinstance(unknown, NoSuchDomain):
+            raise NoSuchRecipient(f"{local!r} at {self._hostname}")     # the domain is ours in any case
+        raise unknown
+
+    async def _is_known(self, name: str) -> bool:
+        """Return whether a lookup knows a name that can be a maildrop's."""
+        try:
+            check_name(name, sdps=False)
+        except AccountConflict:
+            return False
+        for lookup in self._lookups:
+            if await lookup.knows(name):
+                return True
+        return False
+
+
+def _unquoted(local: str) -> str:
+    """Return what a quoted local part means: quoting is no part of it (RFC 5321 section 4.1.2)."""
+    quoted = _QUOTED.fullmatch(local)
+    return _ESCAPE.sub(r"\1", quoted[1]) if quoted else local

@@ -1,0 +1,226 @@
+"""Accounts in the embedded store: the SQL as functions of a cursor, and the adapter that runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from sqlite3 import Cursor
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred, execute
+from zope.interface import implementer
+
+from mailgate.errors import (
+    AccountConflict,
+    BadAddress,
+    NoSuchAccount,
+    NoSuchDomain,
+    NoSuchRecipient,
+)
+from mailgate.interfaces import IAccountStore
+from mailgate.model import Account, Login, Target
+from mailgate.names import check_domain, check_name, fold, login_candidates, split_address
+from mailgate.stores.sqlite_leases import refuse_if_held
+from mailgate.stores.sqlite_messages import find_maildrop, remove_maildrop, text
+from mailgate.stores.sqlite_threads import ReaderThread, WriterThread
+
+_COLUMNS = """account.name, sdps, verifiers, addresses, domains, disabled, version,
+    (SELECT max(at_ms) FROM maildrop JOIN login ON maildrop_id = maildrop.id
+     WHERE maildrop.key = account.key)"""
+
+
+class Key(NamedTuple):
+    """Something that an account answers to exactly, and the hosts that an SDPS split of it would name."""
+
+    key: str
+    is_address: bool
+    is_domain: bool
+    at_tail: str | None
+    plus_tail: str | None
+
+
+class Prepared(NamedTuple):
+    """An account that was checked by itself, as its rows will be."""
+
+    account: Account
+    keys: list[Key]
+
+
+# Before the transaction ---------------------------------------------------------------------
+
+
+def prepare(account: Account) -> Prepared:
+    """Return an account's rows. Raises: AccountConflict, unless it is well formed by itself."""
+    check_name(account.name, sdps=account.sdps)
+    if account.addresses if account.sdps else account.domains:
+        raise AccountConflict(f"{account.name}: an SDPS host has domains, any other account addresses")
+    for domain in account.domains:
+        check_domain(domain)
+    for address in account.addresses:
+        _check_address(address)
+    addresses, domains = set(map(fold, account.addresses)), set(map(fold, account.domains))
+    keys = [Key(key, key in addresses, key in domains, _tail(key, "@"), _tail(key, "+"))
+            for key in sorted({fold(account.name)} | addresses | domains)]
+    return Prepared(account, keys)
+
+
+def _check_address(address: str) -> None:
+    try:
+        local, domain = split_address(address)
+    except (BadAddress, UnicodeEncodeError) as fault:
+        raise AccountConflict(f"{address!r} is not an address") from fault
+    if not domain:
+        raise AccountConflict(f"{address!r} lacks a domain")
+
+
+def _tail(key: str, separator: str) -> str | None:
+    before, mark, tail = key.rpartition(separator)
+    return tail if before and tail else None
+
+
+# In the transaction -------------------------------------------------------------------------
+
+
+def add(cursor: Cursor, accounts: Sequence[Prepared]) -> None:
+    """Add accounts. Raises: AccountConflict, and then the caller undoes all."""
+    for account, keys in accounts:
+        for key in keys:
+            _refuse_conflict(cursor, key, account.sdps)
+        cursor.execute(
+            "INSERT INTO account (key, name, sdps, disabled, version, verifiers, addresses, domains)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (fold(account.name), account.name, account.sdps, account.disabled, _new_version(cursor),
+             json.dumps(account.verifiers), json.dumps(account.addresses), json.dumps(account.domains)))
+        account_id = cursor.lastrowid
+        cursor.executemany(
+            "INSERT INTO account_key (account_id, key, is_address, is_domain, at_tail, plus_tail)"
+            " VALUES (?, ?, ?, ?, ?, ?)", [(account_id, *key) for key in keys])
+
+
+_CONFLICTS = """
+    SELECT account_key.key, account.name FROM account_key JOIN account ON account.id = account_id
+    WHERE account_key.key = :key
+       OR (sdps AND account_key.key IN (:at_tail, :plus_tail))
+    UNION ALL
+    SELECT account_key.key, account.name FROM account_key JOIN account ON account.id = account_id
+    WHERE :sdps AND (at_tail = :key OR plus_tail = :key)
+    LIMIT 1"""
+
+
+def _refuse_conflict(cursor: Cursor, key: Key, sdps: bool) -> None:
+    """Raise AccountConflict if a login by this key could mean an account that is there already."""
+    cursor.execute(_CONFLICTS, {"key": key.key, "at_tail": key.at_tail, "plus_tail": key.plus_tail,
+                                "sdps": sdps})
+    taken = cursor.fetchone()
+    if taken is not None and taken[0] == key.key:
+        raise AccountConflict(f"{key.key!r} belongs to account {taken[1]!r}")
+    if taken is not None:
+        raise AccountConflict(f"a login by {key.key!r} could be taken for one by {taken[0]!r} of account"
+                              f" {taken[1]!r}: one would be an SDPS user of the other")
+
+
+def _new_version(cursor: Cursor) -> int:
+    cursor.execute("UPDATE account_version SET last = last + 1")
+    version: int = cursor.execute("SELECT last FROM account_version").fetchone()[0]
+    return version
+
+
+def set_verifiers(cursor: Cursor, name: str, verifiers: str) -> None:
+    """Replace the verifiers (a JSON array). Raises: NoSuchAccount."""
+    cursor.execute("UPDATE account SET verifiers = ?, version = ? WHERE key = ?",
+                   (verifiers, _new_version(cursor), fold(name)))
+    _refuse_none(cursor, name)
+
+
+def set_disabled(cursor: Cursor, name: str, disabled: bool) -> None:
+    """Disable or enable. Raises: NoSuchAccount."""
+    cursor.execute("UPDATE account SET disabled = ?, version = ? WHERE key = ?",
+                   (disabled, _new_version(cursor), fold(name)))
+    _refuse_none(cursor, name)
+
+
+def _refuse_none(cursor: Cursor, name: str) -> None:
+    if not cursor.rowcount:
+        raise NoSuchAccount(f"no account {name!r}")
+
+
+def remove(cursor: Cursor, name: str) -> None:
+    """Remove an account, its maildrop and its mail. Raises: NoSuchAccount, MaildropInUse."""
+    maildrop_id = find_maildrop(cursor, fold(name))
+    if maildrop_id is not None:
+        refuse_if_held(cursor, maildrop_id)
+        remove_maildrop(cursor, maildrop_id)
+    cursor.execute("DELETE FROM account_key WHERE account_id = (SELECT id FROM account WHERE key = ?)",
+                   (fold(name),))
+    cursor.execute("DELETE FROM account WHERE key = ?", (fold(name),))
+    _refuse_none(cursor, name)
+
+
+# Reading ------------------------------------------------------------------------------------
+
+
+def get(cursor: Cursor, name: str) -> Account:
+    """Return one account. Raises: NoSuchAccount."""
+    row = cursor.execute(f"SELECT {_COLUMNS} FROM account WHERE key = ?", (fold(name),)).fetchone()
+    if row is None:
+        raise NoSuchAccount(f"no account {name!r}")
+    return _account(*row)
+
+
+def get_all(cursor: Cursor) -> list[Account]:
+    """Return every account, by name."""
+    return [_account(*row) for row in
+            cursor.execute(f"SELECT {_COLUMNS} FROM account ORDER BY key").fetchall()]
+
+
+def find_login(cursor: Cursor, login: str) -> Login | None:
+    """Return what a login name means, or None."""
+    candidates = login_candidates(login)
+    keys = [candidate.key for candidate in candidates]
+    cursor.execute(f"SELECT account_key.key, {_COLUMNS} FROM account_key JOIN account"
+                   f" ON account.id = account_id WHERE account_key.key IN ({','.join('?' * len(keys))})", keys)
+    found = {row[0]: _account(*row[1:]) for row in cursor.fetchall()}
+    for key, user in candidates:
+        account = found.get(key)
+        if account is not None and (user is None or account.sdps):
+            return Login(account, user)
+    return None
+
+
+def find_recipient(cursor: Cursor, address: str) -> Target:
+    """Return where an address's mail goes. Raises: NoSuchRecipient, NoSuchDomain."""
+    key = fold(address)
+    local, domain = split_address(key)
+    cursor.execute("SELECT is_address, name FROM account_key JOIN account ON account.id = account_id"
+                   " WHERE (account_key.key = ? AND is_address) OR (account_key.key = ? AND is_domain)",
+                   (key, domain))
+    found = dict(cursor.fetchall())
+    if 1 in found:
+        return Target(found[1])
+    if 0 in found:
+        return Target(found[0], local)
+    cursor.execute("SELECT count(*) FROM (SELECT 1 FROM account_key WHERE at_tail = ? AND is_address LIMIT 1)",
+                   (domain,))
+    if cursor.fetchone()[0]:
+        raise NoSuchRecipient(f"nobody is {address!r}")
+    raise NoSuchDomain(f"no account receives mail for {domain!r}")
+
+
+def _account(name: str, sdps: int, verifiers: str, addresses: str, domains: str, disabled: int,
+             version: int, last_login_ms: int | None) -> Account:
+    return Account(name=name, sdps=bool(sdps), verifiers=tuple(json.loads(verifiers)),
+                   addresses=tuple(json.loads(addresses)), domains=tuple(json.loads(domains)),
+                   disabled=bool(disabled), version=version, last_login_ms=last_login_ms)
+
+
+# The adapter --------------------------------------------------------------------------------
+
+
+@implementer(IAccountStore)
+class SqliteAccounts:
+    """The accounts of a `SqliteStore`."""
+
+    def __init__(self, reader: Callable[[], ReaderThread], writer: Callable[[], WriterThread]) -> None:
+        self._reader = reader
+        self._writer = writer

@@ -1,0 +1,290 @@
+"""Messages and their bodies: the SQL of reading, placing and removing, as functions of a cursor.
+
+A changing function runs inside a transaction that the caller began. Lists of serials go in as
+JSON, so that one statement (and one pass of the interpreter lock) does for any number.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from sqlite3 import Cursor
+from typing import NamedTuple
+
+from mailgate.errors import NoSuchMessage, OverQuota, StoreUnavailable
+from mailgate.model import EMPTY_LISTING, Envelope, ScanListing
+from mailgate.stores.sqlite_leases import NOW_MS, Lease, make_maildrop, release, still_holds
+
+INBOX = "folder = 'INBOX'"
+SERIALS = "maildrop_id = ? AND serial IN (SELECT value FROM json_each(?))"
+
+
+class Snapshot:
+    """One state of one view: the listing that sessions share, and what finds the rows again."""
+
+    __slots__ = ("listing", "serials", "change")
+
+    def __init__(self, listing: ScanListing, serials: array[int], change: int) -> None:
+        self.listing = listing
+        self.serials = serials      # array('Q'), by index
+        self.change = change
+
+
+class StoredBody(NamedTuple):
+    """One message's row with its body, or with the key under which the blob store has it."""
+
+    preamble: bytes
+    head_octets: int            # of the body in wire form: the header with its blank line
+    wire_octets: int
+    key: str | None
+    data: bytes | None          # None: in the blob store; only the header, if no more was asked for
+
+
+class NewBody(NamedTuple):
+    """A body that is to be stored."""
+
+    octets: int
+    wire_octets: int
+    head_octets: int
+    key: str | None
+    data: bytes | None
+
+
+class NewCopy(NamedTuple):
+    """One recipient's copy that is to be stored."""
+
+    maildrop_key: str
+    maildrop: str
+    octets: int                 # preamble and body
+    unique_id: bytes
+    kept_id: bool               # the unique-id is an old server's: the maildrop may have it already
+    user_key: str | None
+    envelope: Envelope
+    preamble: bytes
+
+
+class Delivered(NamedTuple):
+    """The outcomes of a delivery, one a copy; `body_used` tells whether any row names the body."""
+
+    outcomes: list[Exception | None]
+    body_used: bool
+
+
+def text(name: str) -> str:
+    """Return a name as the database can hold it: octets that were no UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+# Reading ------------------------------------------------------------------------------------
+
+
+def load_snapshot(cursor: Cursor, maildrop_id: int, view: str) -> Snapshot:
+    """Return the present state of a view (empty: the whole maildrop).
+
+    The rows come as three long strings: the database makes them without the interpreter lock,
+    where 100,000 rows would take it twice each.
+    """
+    cursor.execute("BEGIN")
+    try:
+        cursor.execute("SELECT change FROM maildrop WHERE id = ?", (maildrop_id,))
+        change = (cursor.fetchone() or (0,))[0]
+        only = "AND user_key = :view" if view else ""
+        cursor.execute(f"""
+            SELECT group_concat(serial), group_concat(octets), group_concat(unique_id, ' ') FROM (
+                SELECT serial, octets, unique_id FROM message
+                WHERE maildrop_id = :maildrop {only} AND {INBOX} ORDER BY serial)""",
+                       {"maildrop": maildrop_id, "view": view})
+        serials, sizes, unique_ids = cursor.fetchone()
+    finally:
+        cursor.execute("COMMIT")
+    if serials is None:
+        return Snapshot(EMPTY_LISTING, array("Q"), change)
+    listing = ScanListing(array("Q", map(int, sizes.split(","))), unique_ids.encode().split(b" "))
+    return Snapshot(listing, array("Q", map(int, serials.split(","))), change)
+
+
+def read_bodies(cursor: Cursor, maildrop_id: int, serials: Sequence[int],
+                heads_only: bool) -> dict[int, StoredBody]:
+    """Return the bodies of some messages by serial; those that vanished are left out."""
+    data = "substr(data, 1, head_octets)" if heads_only else "data"
+    cursor.execute(f"""
+        SELECT serial, preamble, head_octets, wire_octets, key, {data}
+        FROM message JOIN body ON body.id = body_id
+        WHERE maildrop_id = ? AND serial IN ({",".join("?" * len(serials))})""", (maildrop_id, *serials))
+    return {row[0]: StoredBody(*row[1:]) for row in cursor.fetchall()}
+
+
+def read_envelopes(cursor: Cursor, maildrop_id: int, serials: Sequence[int]) -> dict[int, Envelope]:
+    """Return the envelopes of some messages by serial; those that vanished are left out."""
+    cursor.execute(f"""
+        SELECT serial, sender, recipient, arrived_ms FROM message
+        WHERE maildrop_id = ? AND serial IN ({",".join("?" * len(serials))})""", (maildrop_id, *serials))
+    return {row[0]: Envelope(*row[1:]) for row in cursor.fetchall()}
+
+
+# Placing ------------------------------------------------------------------------------------
+
+
+class _Drop:
+    """A maildrop while a delivery looks at it."""
+
+    __slots__ = ("row_id", "octets", "next_serial", "copies", "known")
+
+    def __init__(self, row_id: int | None, octets: int, next_serial: int) -> None:
+        self.row_id = row_id        # None: there is none yet
+        self.octets = octets
+        self.next_serial = next_serial
+        self.copies: list[NewCopy] = []     # to be stored
+        self.known: list[NewCopy] = []      # stored before
+
+
+def place(cursor: Cursor, body: NewBody, copies: Sequence[NewCopy], all_or_nothing: bool,
+          delivery_id: str | None, quota_octets: int | None) -> Delivered:
+    """Store one body and its copies in every maildrop that takes them."""
+    drops: dict[str, _Drop] = {}
+    outcomes: list[Exception | None] = []
+    for copy in copies:
+        drop = drops.get(copy.maildrop_key)
+        if drop is None:
+            drop = drops[copy.maildrop_key] = _look_up(cursor, copy.maildrop_key)
+        if _is_known(cursor, drop, copy, delivery_id):
+            outcomes.append(None)
+            drop.known.append(copy)
+        elif quota_octets is not None and drop.octets + copy.octets > quota_octets:
+            outcomes.append(OverQuota(f"maildrop {copy.maildrop}"))
+        else:
+            outcomes.append(None)
+            drop.copies.append(copy)
+            drop.octets += copy.octets
+    if all_or_nothing and any(outcomes):
+        other = StoreUnavailable("another recipient's copy was refused")
+        return Delivered([outcome or other for outcome in outcomes], False)
+    refs = sum(len(drop.copies) for drop in drops.values())
+    if refs:
+        _insert(cursor, body, refs, drops)
+    if delivery_id is not None:
+        for drop in drops.values():
+            _note_reached(cursor, drop, delivery_id)
+    return Delivered(outcomes, refs > 0)
+
+
+def _look_up(cursor: Cursor, key: str) -> _Drop:
+    cursor.execute("SELECT id, octets, next_serial FROM maildrop WHERE key = ?", (key,))
+    return _Drop(*(cursor.fetchone() or (None, 0, 1)))
+
+
+def _is_known(cursor: Cursor, drop: _Drop, copy: NewCopy, delivery_id: str | None) -> bool:
+    """Return whether an earlier delivery, or this one, has placed this copy already."""
+    if copy.kept_id and any(other.unique_id == copy.unique_id for other in drop.copies):
+        return True
+    if drop.row_id is None:
+        return False
+    if copy.kept_id:
+        cursor.execute("SELECT count(*) FROM message WHERE maildrop_id = ? AND unique_id = ?",
+                       (drop.row_id, copy.unique_id))
+        if cursor.fetchone()[0]:
+            return True
+    if delivery_id is None:
+        return False
+    cursor.execute("SELECT count(*) FROM delivery WHERE maildrop_id = ? AND id = ? AND recipient = ?",
+                   (drop.row_id, delivery_id, _reached(copy)))
+    return bool(cursor.fetchone()[0])
+
+
+def _reached(copy: NewCopy) -> bytes:
+    """Return by which recipient a delivery is known: an import reaches a maildrop, whoever was named."""
+    return b"" if copy.kept_id else copy.envelope.recipient
+
+
+def _insert(cursor: Cursor, body: NewBody, refs: int, drops: dict[str, _Drop]) -> None:
+    cursor.execute("INSERT INTO body (refs, octets, wire_octets, head_octets, key, data)"
+                   " VALUES (?, ?, ?, ?, ?, ?)", (refs, *body))
+    body_id = cursor.lastrowid
+    for key, drop in drops.items():
+        if not drop.copies:
+            continue
+        if drop.row_id is None:
+            drop.row_id = make_maildrop(cursor, key, drop.copies[0].maildrop)
+        cursor.executemany(
+            "INSERT INTO message (maildrop_id, serial, octets, unique_id, user_key, body_id, arrived_ms,"
+            " sender, recipient, preamble) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(drop.row_id, serial, copy.octets, copy.unique_id, copy.user_key, body_id,
+              copy.envelope.arrived_ms, copy.envelope.sender, copy.envelope.recipient, copy.preamble)
+             for serial, copy in enumerate(drop.copies, drop.next_serial)])
+        cursor.execute("UPDATE maildrop SET messages = messages + ?, octets = ?, change = change + 1,"
+                       " next_serial = next_serial + ? WHERE id = ?",
+                       (len(drop.copies), drop.octets, len(drop.copies), drop.row_id))
+
+
+def _note_reached(cursor: Cursor, drop: _Drop, delivery_id: str) -> None:
+    cursor.executemany(
+        "INSERT OR IGNORE INTO delivery (maildrop_id, id, recipient, at_ms, permanent)"
+        f" VALUES (?, ?, ?, {NOW_MS}, ?)",
+        [(drop.row_id, delivery_id, _reached(copy), copy.kept_id) for copy in drop.known + drop.copies])
+
+
+# Removing -----------------------------------------------------------------------------------
+
+
+def remove_marked(cursor: Cursor, lease: Lease, serials: Iterable[int]) -> None:
+    """Remove what a session marked and give up its lease. Raises: LeaseLost, and nothing is removed."""
+    still_holds(cursor, lease)
+    remove_messages(cursor, lease.maildrop_id, serials)
+    release(cursor, lease)
+
+
+def remove_messages(cursor: Cursor, maildrop_id: int, serials: Iterable[int]) -> int:
+    """Remove messages, and every body that no other message names; return how many there were."""
+    where = (maildrop_id, json.dumps(list(serials)))
+    cursor.execute(f"SELECT body_id, octets FROM message WHERE {SERIALS}", where)
+    rows = cursor.fetchall()
+    if not rows:
+        return 0
+    cursor.execute(f"DELETE FROM message WHERE {SERIALS}", where)
+    for refs, body_ids in _by_count(body_id for body_id, _ in rows).items():
+        drop_refs(cursor, body_ids, refs)
+    cursor.execute("UPDATE maildrop SET messages = messages - ?, octets = octets - ?, change = change + 1"
+                   " WHERE id = ?", (len(rows), sum(octets for _, octets in rows), maildrop_id))
+    return len(rows)
+
+
+def drop_refs(cursor: Cursor, body_ids: list[int], refs: int) -> None:
+    """Take some references from each of some bodies; remove those that have none left."""
+    ids = json.dumps(body_ids)
+    last = "id IN (SELECT value FROM json_each(?)) AND refs <= ?"
+    cursor.execute(f"INSERT OR REPLACE INTO removed_blob (key, at_ms) SELECT key, {NOW_MS} FROM body"
+                   f" WHERE {last} AND key IS NOT NULL", (ids, refs))
+    cursor.execute(f"DELETE FROM body WHERE {last}", (ids, refs))
+    if cursor.rowcount < len(body_ids):
+        cursor.execute("UPDATE body SET refs = refs - ? WHERE id IN (SELECT value FROM json_each(?))",
+                       (refs, ids))
+
+
+def remove_maildrop(cursor: Cursor, maildrop_id: int) -> None:
+    """Remove a maildrop and all that belongs to it."""
+    cursor.execute("SELECT serial FROM message WHERE maildrop_id = ?", (maildrop_id,))
+    remove_messages(cursor, maildrop_id, [serial for (serial,) in cursor.fetchall()])
+    for table in ("lease", "login", "delivery"):
+        cursor.execute(f"DELETE FROM {table} WHERE maildrop_id = ?", (maildrop_id,))
+    cursor.execute("DELETE FROM maildrop WHERE id = ?", (maildrop_id,))
+
+
+def _by_count(body_ids: Iterable[int]) -> dict[int, list[int]]:
+    """Return bodies by how often they occur: the copies of one delivery may lie in one maildrop."""
+    counted: dict[int, list[int]] = {}
+    for body_id, count in Counter(body_ids).items():
+        counted.setdefault(count, []).append(body_id)
+    return counted
+
+
+def find_maildrop(cursor: Cursor, key: str) -> int | None:
+    """Return the id of a maildrop, or None."""
+    row = cursor.execute("SELECT id FROM maildrop WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def vanished(number: int) -> NoSuchMessage:
+    """Return the fault for a message that went behind the session's back."""
+    return NoSuchMessage(f"message {number} is gone")

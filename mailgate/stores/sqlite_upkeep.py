@@ -1,0 +1,134 @@
+"""What keeps an embedded store tidy: scan, retention, sweep and check, as functions of a cursor.
+
+Those that look through whole tables are meant for a connection of their own, in a thread that
+nobody waits for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from sqlite3 import Cursor
+
+from mailgate.model import Envelope, Listed
+from mailgate.stores.sqlite_leases import DEAD, NOW_MS, sweep_dead
+from mailgate.stores.sqlite_messages import INBOX, find_maildrop, remove_messages
+
+DAY_MS = 86_400_000
+DELIVERY_KEPT_MS = DAY_MS           # our own retries, and a mail server's after a lost reply, come sooner
+VIEW_LOGIN_KEPT_MS = 30 * DAY_MS    # of single users of an SDPS host: any name is one, so they pile up
+MOST_FINDINGS = 20                  # of one kind
+
+
+def scan(cursor: Cursor, maildrop: str) -> list[Listed]:
+    """Return what a maildrop (its key) holds now."""
+    maildrop_id = find_maildrop(cursor, maildrop)
+    cursor.execute(f"SELECT octets, unique_id, sender, recipient, arrived_ms FROM message"
+                   f" WHERE maildrop_id = ? AND {INBOX} ORDER BY serial", (maildrop_id,))
+    return [Listed(number, octets, unique_id, Envelope(*envelope))
+            for number, (octets, unique_id, *envelope) in enumerate(cursor.fetchall(), 1)]
+
+
+# Retention ----------------------------------------------------------------------------------
+
+
+def find_expired(cursor: Cursor, retention_ms: int) -> list[int]:
+    """Return the maildrops that have messages past the retention. Reads the whole table."""
+    cursor.execute(f"SELECT DISTINCT maildrop_id FROM message WHERE arrived_ms < {NOW_MS} - ?",
+                   (retention_ms,))
+    return [maildrop_id for (maildrop_id,) in cursor.fetchall()]
+
+
+def expire(cursor: Cursor, maildrop_id: int, retention_ms: int) -> int:
+    """Remove the messages of a maildrop that are past the retention and that no session sees."""
+    cursor.execute(f"""
+        SELECT serial FROM message WHERE maildrop_id = ? AND arrived_ms < {NOW_MS} - ?
+        AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.maildrop_id = message.maildrop_id
+                        AND (lease.view = '' OR lease.view = message.user_key) AND NOT {DEAD})""",
+                   (maildrop_id, retention_ms))
+    return remove_messages(cursor, maildrop_id, [serial for (serial,) in cursor.fetchall()])
+
+
+# Sweep --------------------------------------------------------------------------------------
+
+
+def find_removed_blobs(cursor: Cursor, grace_ms: int) -> list[str]:
+    """Return the keys of blobs that lost their body longer ago than the grace."""
+    cursor.execute(f"SELECT key FROM removed_blob WHERE at_ms <= {NOW_MS} - ?", (grace_ms,))
+    return [key for (key,) in cursor.fetchall()]
+
+
+def find_unknown_blobs(cursor: Cursor, keys: Collection[str]) -> list[str]:
+    """Return those of some keys that no body and no removal names."""
+    cursor.execute("""
+        SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM body WHERE key = value)
+        AND NOT EXISTS (SELECT 1 FROM removed_blob WHERE key = value)""", (json.dumps(list(keys)),))
+    return [key for (key,) in cursor.fetchall()]
+
+
+def forget(cursor: Cursor, removed_blobs: Iterable[str]) -> None:
+    """Delete the rows of blobs that are gone, and every other row that has served its time."""
+    cursor.execute("DELETE FROM removed_blob WHERE key IN (SELECT value FROM json_each(?))",
+                   (json.dumps(list(removed_blobs)),))
+    cursor.execute(f"DELETE FROM delivery WHERE NOT permanent AND at_ms < {NOW_MS} - {DELIVERY_KEPT_MS}")
+    _forget_view_logins(cursor)
+    sweep_dead(cursor)
+
+
+def _forget_view_logins(cursor: Cursor) -> None:
+    """Delete old logins to single views; the account's last login stays, as one to the whole maildrop."""
+    old = f"view <> '' AND at_ms < {NOW_MS} - {VIEW_LOGIN_KEPT_MS}"
+    cursor.execute(f"""
+        INSERT INTO login (maildrop_id, view, at_ms)
+        SELECT maildrop_id, '', max(at_ms) FROM login WHERE {old} GROUP BY maildrop_id
+        ON CONFLICT (maildrop_id, view) DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)""")
+    cursor.execute(f"DELETE FROM login WHERE {old}")
+
+
+# Check --------------------------------------------------------------------------------------
+
+_RELATIONS = {
+    "body {} has a wrong count of messages": """
+        SELECT body.id FROM body LEFT JOIN
+            (SELECT body_id, count(*) AS refs FROM message GROUP BY body_id) AS found
+            ON found.body_id = body.id
+        WHERE body.refs <> ifnull(found.refs, 0)""",
+    "maildrop {}: message {} has no body": """
+        SELECT maildrop_id, serial FROM message WHERE body_id NOT IN (SELECT id FROM body)""",
+    "maildrop {}: message {} has wrong octets": """
+        SELECT maildrop_id, serial FROM message JOIN body ON body.id = body_id
+        WHERE message.octets <> body.octets + length(preamble)""",
+    "body {} is not as long as its row says": """
+        SELECT id FROM body WHERE data IS NOT NULL AND length(data) <> wire_octets""",
+    "maildrop {} ({}) has wrong counters": """
+        SELECT id, name FROM maildrop LEFT JOIN
+            (SELECT maildrop_id, count(*) AS messages, sum(octets) AS octets, max(serial) AS last
+             FROM message GROUP BY maildrop_id) AS found ON found.maildrop_id = id
+        WHERE maildrop.messages <> ifnull(found.messages, 0)
+           OR maildrop.octets <> ifnull(found.octets, 0) OR next_serial <= ifnull(found.last, 0)""",
+    "message rows name maildrop {}, which is none": """
+        SELECT DISTINCT maildrop_id FROM message WHERE maildrop_id NOT IN (SELECT id FROM maildrop)""",
+    "account {} does not answer to its own name": """
+        SELECT name FROM account LEFT JOIN account_key ON account_key.key = account.key
+        WHERE account_key.account_id IS NOT account.id""",
+    "{} is a name of no account": """
+        SELECT key FROM account_key WHERE account_id NOT IN (SELECT id FROM account)""",
+}
+
+
+def check(cursor: Cursor) -> list[str]:
+    """Return what is wrong inside the database, one line a finding."""
+    cursor.execute(f"PRAGMA quick_check({MOST_FINDINGS})")
+    findings = [f"database: {line}" for (line,) in cursor.fetchall() if line != "ok"]
+    if findings:
+        return findings     # what tables say of one another means little then
+    for words, query in _RELATIONS.items():
+        cursor.execute(f"{query} LIMIT {MOST_FINDINGS}")
+        findings += [words.format(*row) for row in cursor.fetchall()]
+    return findings
+
+
+def blob_keys(cursor: Cursor) -> dict[str, int]:
+    """Return the key of every body in the blob store, with the body's id."""
+    cursor.execute("SELECT key, id FROM body WHERE key IS NOT NULL")
+    return dict(cursor.fetchall())
