@@ -17,7 +17,6 @@ from mailgate.cli.telling import Refusal, tell
 from mailgate.errors import ConfigurationError, MailgateError
 from mailgate.wire.faults import answer_for
 
-INTERRUPTED = 130       # as shells count a program that SIGINT ended
 DEBUG = "MAILGATE_DEBUG"
 
 
@@ -42,7 +41,7 @@ def explanation(fault: BaseException) -> tuple[Sequence[str], int]:
         command = fault.ctx.command_path if fault.ctx else "mailgate"
         return [f"{fault.format_message()} See `{command} --help`."], os.EX_USAGE
     if isinstance(fault, (click.Abort, KeyboardInterrupt)):
-        return ["interrupted"], INTERRUPTED
+        return ["interrupted"], os.EX_TEMPFAIL
     if isinstance(fault, Refusal):
         return fault.lines, fault.code
     if isinstance(fault, ConfigurationError):

@@ -16,8 +16,10 @@ from mailgate.config import Config
 Result = TypeVar("Result")
 
 
-def with_store(config: Config, work: Callable[[Any], Awaitable[Result]]) -> Result:
+def with_store(config: Config, work: Callable[[Any], Awaitable[Result]], *, create: bool = False) -> Result:
     """Open the store, await `work(store)`, close the store, and return the result.
+
+    With `create` the store is made where it is missing.
 
     Raises: what the work raises; StoreUnavailable; KeyboardInterrupt, when a signal ended it first.
     """
@@ -25,7 +27,7 @@ def with_store(config: Config, work: Callable[[Any], Awaitable[Result]]) -> Resu
 
     reactor: Any = installed
     outcome: list[Any] = []
-    store = make_store(config, reactor)
+    store = make_store(config, reactor, create=create)
 
     async def session() -> Result:
         await store.start()

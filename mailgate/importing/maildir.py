@@ -26,7 +26,8 @@ class Maildir:
                 raise BadSource(f"{path / folder}: {fault.strerror}") from fault
             files.update((_base(entry.name), entry) for entry in entries)
         known = read_known_ids(path)
-        found = [MaildirMessage(base, entry, known.get(base)) for base, entry in files.items() if entry.is_file()]
+        found = [MaildirMessage(base, entry, known.get(base))
+                 for base, entry in files.items() if entry.is_file()]
         self._messages = sorted(found, key=attrgetter("rank"))
         self.octets = sum(message.size for message in found)
 

@@ -21,11 +21,12 @@ from mailgate.importing.source import PIECE_OCTETS, BadSource, HeaderTap, legal_
 _MONTHS = [name.encode() for name in calendar.month_abbr]
 _FROM = re.compile(
     rb"From (?:(.*) )? *(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +"
-    rb"(%b) +(\d\d?) +(\d\d):(\d\d)(?::(\d\d))? +(?:[A-Za-z+-][\w:+-]* +)*(\d{4})(?:\s|$)" % b"|".join(_MONTHS[1:]))
+    rb"(%b) +(\d\d?) +(\d\d):(\d\d)(?::(\d\d))? +(?:[A-Za-z+-][\w:+-]* +)*(\d{4})(?:\s|$)"
+    % b"|".join(_MONTHS[1:]))
 # Fields that mail programs change in an mbox while the message stays the same.
 _VOLATILE = re.compile(
-    rb"(?:X-)?(?:Status|Keywords|Mozilla-Status2?|Mozilla-Keys|UID|IMAP|IMAPbase|UIDL|Content-Length|Lines)[ \t]*:",
-    re.IGNORECASE)
+    rb"(?:X-)?(?:Status|Keywords|Mozilla-Status2?|Mozilla-Keys|UID|IMAP|IMAPbase|UIDL|Content-Length|Lines)"
+    rb"[ \t]*:", re.IGNORECASE)
 _FROM_OCTETS = 1000     # no From line is longer, and the expression above is slow on long ones
 _NO_SENDERS = (b"", b"-", b"MAILER-DAEMON")
 

@@ -24,11 +24,25 @@ class BadSource(MailgateError):
 class SourceMessage(Protocol):
     """One message of a source. `pieces` is consumed first, once; the rest is complete only then."""
 
-    name: str                   # for an operator: a file's name, or the position in an mbox
-    octets: int                 # of the file so far: progress, not the message's size on the wire
-    arrived_ms: int             # milliseconds since 1970, UTC
-    unique_id: bytes | None     # as the old server gave it, where that is known
-    sender: bytes | None        # envelope sender that the format itself keeps
+    @property
+    def name(self) -> str:
+        """For an operator: a file's name, or the position in an mbox."""
+
+    @property
+    def octets(self) -> int:
+        """Of the source, this message's end included: progress, not the size on the wire."""
+
+    @property
+    def arrived_ms(self) -> int:
+        """Milliseconds since 1970, UTC."""
+
+    @property
+    def unique_id(self) -> bytes | None:
+        """As the old server gave it, where that is known."""
+
+    @property
+    def sender(self) -> bytes | None:
+        """The envelope sender, where the format itself keeps it."""
 
     def pieces(self) -> Iterator[bytes]:
         """Give the content, without what the format adds; line ends as they are."""
@@ -40,7 +54,9 @@ class SourceMessage(Protocol):
 class Source(Protocol):
     """A mailbox of another program."""
 
-    octets: int                 # of the whole source: what progress is measured by
+    @property
+    def octets(self) -> int:
+        """Of the whole source: what progress is measured by."""
 
     def messages(self) -> Iterator[SourceMessage]:
         """Give the messages in the order in which POP3 showed them. Raises: BadSource."""

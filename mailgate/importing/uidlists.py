@@ -80,4 +80,5 @@ def _as_unique_id(text: str) -> bytes | None:
 def _quoted(base: str) -> str:
     """Return a name as old Courier showed it: what a unique-id cannot hold, and `+`, as +XX."""
     octets = base.encode("utf-8", "surrogateescape")
-    return "".join(chr(one) if 0x21 <= one <= 0x7E and chr(one) not in "+'\"" else f"+{one:02X}" for one in octets)
+    plain = frozenset(range(0x21, 0x7F)) - frozenset(b"+'\"")
+    return "".join(chr(one) if one in plain else f"+{one:02X}" for one in octets)

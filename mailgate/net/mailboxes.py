@@ -14,12 +14,22 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred, execute, fail, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    FirstError,
+    execute,
+    fail,
+    gatherResults,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.task import coiterate
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 from zope.interface import implementer
 
+from mailgate.auth.mailboxes import MaildropMailbox
 from mailgate.errors import BadCommand, MailgateError, NoSuchMessage, StoreUnavailable
 from mailgate.interfaces import Content, IMaildrop, IMessageStream
 from mailgate.model import Envelope, ScanListing
@@ -37,8 +47,11 @@ def open_mailbox(mailbox: Any, *, exact_sizes: bool = False) -> Deferred[Any]:
     """Return the IMaildrop over an IMailboxPOP3, its listing read.
 
     Sizes are what the mailbox says, and may count another form of the line ends than RETR sends;
-    with `exact_sizes` every message is read once and measured. Raises: StoreUnavailable.
+    with `exact_sizes` every message is read once and measured. A maildrop of the store that our realm
+    dressed as a mailbox is undressed. Raises: StoreUnavailable.
     """
+    if isinstance(mailbox, MaildropMailbox):
+        return succeed(mailbox.maildrop)
     return Deferred.fromCoroutine(_open(mailbox, exact_sizes))
 
 
@@ -146,9 +159,11 @@ async def _measured(mailbox: Any, indexes: Sequence[int]) -> array[int]:
 
 def _as_outage(what: str, fault: Exception) -> MailgateError:
     """Return our fault for an exception of the application's; a bug of it is logged in full."""
+    if isinstance(fault, FirstError):
+        fault = fault.subFailure.value
     if isinstance(fault, MailgateError):
         return fault
-    if not isinstance(fault, OSError):
+    if not isinstance(fault, (OSError, CancelledError)):
         log.failure("{what}", what=what)
     return StoreUnavailable(f"{what}: {fault!r}")
 
@@ -210,6 +225,8 @@ def fetch_message(mailbox: Any, index: int, body_lines: int | None = None) -> De
 
     Raises: NoSuchMessage, StoreUnavailable.
     """
+    if isinstance(mailbox, MaildropMailbox):
+        return maybeDeferred(mailbox.maildrop.fetch, index + 1, body_lines)
     return Deferred.fromCoroutine(_fetch(mailbox, index, body_lines))
 
 

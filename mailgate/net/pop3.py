@@ -25,6 +25,7 @@ from mailgate.interfaces import IMaildrop, IMessageStream
 from mailgate.net.faults import as_fault
 from mailgate.net.idle import IdleClock
 from mailgate.net.mailboxes import open_mailbox
+from mailgate.net.progress import octets_taken
 from mailgate.pop3.effects import CLOSE, Ask, Commit, Fetch, LogIn, Pour, ShowEnvelope, Turn
 from mailgate.pop3.policy import Policy
 from mailgate.pop3.session import NOTHING, Session, Table
@@ -32,6 +33,7 @@ from mailgate.pop3.session import NOTHING, Session, Table
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
 
+WRITE_OCTETS = 32 * 1024   # gathered answers of that size are written before more are made
 STOP_GRACE_SECONDS = 5.0   # how long a shutdown waits for clients to take what was sent
 
 log = Logger()
@@ -44,7 +46,7 @@ class POP3Protocol(Protocol):
 
     __slots__ = ("factory", "transport", "connected", "peer", "_session", "_maildrop", "_logout",
                  "_committing", "_attempted", "_delayed", "_congested", "_paused", "_pouring",
-                 "_drained", "_heard", "_closing")
+                 "_drained", "_heard", "_stalled", "_taken", "_closing")
 
     def __init__(self, factory: POP3Factory) -> None:
         self.factory: Any = factory
@@ -56,12 +58,14 @@ class POP3Protocol(Protocol):
         self._committing = False                 # QUIT is under way: it ends by itself
         self._attempted = 0.0                    # when the pending login was asked for
         self._delayed: Any = None                # the delayed call of a refused login's answer
-        self._congested: float | None = None     # since when the transport is full
+        self._congested = False                  # the transport is full
+        self._stalled = 0.0                      # since when the client has taken nothing
+        self._taken = 0                          # octets it had taken by then
         self._paused = False                     # reading is paused: the backlog is full
         self._pouring: Deferred[None] | None = None
         self._drained: Deferred[None] | None = None
         self._heard = 0.0                        # time of the last sign of life
-        self._closing: float | None = None       # since when the connection is being closed
+        self._closing = False                    # nothing more is said
 
     # The transport's side ---------------------------------------------------------------------
 
@@ -79,7 +83,7 @@ class POP3Protocol(Protocol):
         factory.idle.add(self)
         self._heard = factory.clock.seconds()
         transport.registerProducer(self, True)
-        self._apply(self._session.open())
+        self._run(self._session.open())
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets; what can be answered at once is answered in this turn, in one write."""
@@ -103,11 +107,12 @@ class POP3Protocol(Protocol):
     # The transport's wish for silence (IPushProducer): its buffer is full, or empty again
     def pauseProducing(self) -> None:
         """Stop answering until the client has taken what is sent."""
-        self._congested = self.factory.clock.seconds()
+        self._congested = True
+        self._stalled = self.factory.clock.seconds()
 
     def resumeProducing(self) -> None:
         """Go on: the client took everything."""
-        self._congested = None
+        self._congested = False
         self._heard = self.factory.clock.seconds()
         if self._drained is not None:
             drained, self._drained = self._drained, None
@@ -121,24 +126,25 @@ class POP3Protocol(Protocol):
     def tick(self, now: float) -> None:
         """Cut a client that is silent, that takes nothing, or that does not let go."""
         limits = self.factory.policy.limits
-        since, limit = self._heard, limits.idle_seconds
-        if self._closing is not None:
-            since, limit = self._closing, limits.progress_seconds
-        elif self._congested is not None:
-            since, limit = self._congested, limits.progress_seconds
+        if self._closing or self._congested:
+            taken = octets_taken(self.transport)
+            if taken is not None and taken != self._taken:
+                self._taken, self._stalled = taken, now
+            silent, limit = now - self._stalled, limits.progress_seconds
         elif self._session.asking:
             return                                   # it is our turn
-        elif self._maildrop is None:
-            limit = limits.login_seconds
-        if now - since >= limit:
+        else:
+            silent = now - self._heard
+            limit = limits.login_seconds if self._maildrop is None else limits.idle_seconds
+        if silent >= limit:
             self.transport.abortConnection()         # silently (RFC 1939 section 3)
 
     def dismiss(self) -> None:
         """Close for a shutdown: between two replies, and a QUIT under way is finished first."""
-        if self._closing is not None or self._committing:
+        if self._closing or self._committing:
             return
-        if not self._session.asking and self._congested is None:
-            self._write(b"-ERR [SYS/TEMP] service is stopping\r\n")
+        if not self._session.asking and not self._congested:
+            self._write([b"-ERR [SYS/TEMP] service is stopping\r\n"])
         if self._pouring is not None:
             self.cut()
         else:
@@ -146,60 +152,68 @@ class POP3Protocol(Protocol):
 
     # Turns ----------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        """Advance the session while there is something to read and room for answers."""
+    def _run(self, turn: Turn = NOTHING) -> None:
+        """Carry out turns while there is something to read and room for answers.
+
+        All that can be answered now leaves in one write; an ask that is answered at once goes on.
+        """
         session = self._session
-        while (session.pending and not session.asking and self._congested is None
-               and self._closing is None):
-            turn = session.advance()
-            if turn is NOTHING:
+        octets = [turn.octets]
+        while True:
+            if turn.then is CLOSE:
+                self._write(octets)
+                self._close()
+                return
+            if turn.then is not None:
+                if isinstance(turn.then, Pour):     # it writes, so what comes first has to be out
+                    self._write(octets)
+                result = self._perform(turn.then)
+                if result is _LATER:
+                    break
+                turn = session.outcome(result)
+            elif (session.pending and not session.asking and not self._congested
+                  and not self._closing):
+                turn = session.advance()
+                if turn is NOTHING:
+                    break
+            else:
                 break
-            self._apply(turn)
-        if self._closing is None:
-            self._bound_backlog(session.pending)
+            octets.append(turn.octets)
+            if len(turn.octets) >= WRITE_OCTETS:
+                self._write(octets)
+        self._write(octets)
+        # What waits for its turn is bounded here; a line that waits for its end, by its own limit.
+        waits = session.asking or self._congested
+        self._bound_backlog(session.pending if waits else 0)
 
     def _bound_backlog(self, pending: int) -> None:
         """Read on only while few pipelined octets wait; what is not read stays with the client."""
         full = pending > self.factory.policy.limits.backlog_octets
-        if full != self._paused and self.transport is not None:
+        if full != self._paused and self.transport is not None and not self._closing:
             self._paused = full
             if full:
                 self.transport.pauseProducing()
             else:
                 self.transport.resumeProducing()
 
-    def _apply(self, turn: Turn) -> None:
-        """Carry out a turn: its octets leave in one write; an ask that is answered at once goes on."""
-        octets = turn.octets
-        while turn.then is not None:
-            if turn.then is CLOSE:
-                self._write(octets)
-                self._close()
-                return
-            if isinstance(turn.then, Pour):         # it writes, so what comes first has to be out
-                self._write(octets)
-                octets = b""
-            result = self._perform(turn.then)
-            if result is _LATER:
-                break
-            turn = self._session.outcome(result)
-            octets += turn.octets
-        self._write(octets)
-
-    def _write(self, octets: bytes) -> None:
-        """The one way by which octets leave."""
-        if octets and self.transport is not None and self._closing is None:
-            self.transport.write(octets)
+    def _write(self, octets: list[bytes]) -> None:
+        """Let octets leave, in one write; empties the list. There is no other way out."""
+        data = b"".join(octets)
+        octets.clear()
+        if data and self.transport is not None and not self._closing:
+            self.transport.write(data)
 
     def _close(self) -> None:
-        self._closing = self.factory.clock.seconds()
+        self._closing = True
+        self._stalled = self.factory.clock.seconds()
         if self.transport is not None:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def cut(self) -> None:
         """End the connection at once; what was not taken yet is lost."""
-        self._closing = self.factory.clock.seconds()
+        self._closing = True
+        self._stalled = self.factory.clock.seconds()
         if self.transport is not None:
             self.transport.abortConnection()
 
@@ -273,13 +287,12 @@ class POP3Protocol(Protocol):
             self._go_on(judged)
 
     def _go_on(self, result: object) -> None:
-        if self.transport is None or self._closing is not None:
+        if self.transport is None or self._closing:
             if IMessageStream.providedBy(result):
                 result.close()                      # type: ignore[attr-defined]
             return
         self._heard = self.factory.clock.seconds()
-        self._apply(self._session.outcome(result))
-        self._run()
+        self._run(self._session.outcome(result))
 
     async def _log_in(self, ask: LogIn) -> Any:
         """Return the maildrop of the claim. A client that is gone by then is logged out at once."""
@@ -316,8 +329,8 @@ class POP3Protocol(Protocol):
         """Send a stream at the client's pace. A torn message is never ended: the connection is."""
         try:
             while piece := await stream.read():
-                self._write(piece)
-                if self._congested is not None:
+                self._write([piece])
+                if self._congested:
                     self._drained = Deferred()
                     await self._drained
         except CancelledError:

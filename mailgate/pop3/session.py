@@ -205,7 +205,7 @@ class Session:
 
     def on_auth(self, rest: bytes = b"") -> Reply:
         """Begin an exchange (RFC 5034 section 4); alone, list the mechanisms as old clients expect."""
-        words = rest.replace(b"\t", b" ").split()
+        words = [word for word in rest.replace(b"\t", b" ").split(b" ") if word]
         if not words:
             return replies.lines(b"mechanisms follow", self.mechanism_names())
         if len(words) > 2:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from sqlite3 import Cursor
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from mailgate.errors import (
@@ -21,8 +20,7 @@ from mailgate.errors import (
 from mailgate.interfaces import IAccountStore
 from mailgate.model import Account, Login, Target
 from mailgate.names import check_domain, check_name, fold, login_candidates, split_address
-from mailgate.stores.sqlite_leases import refuse_if_held
-from mailgate.stores.sqlite_messages import find_maildrop, remove_maildrop, text
+from mailgate.stores.sqlite_messages import remove_by_key, text
 from mailgate.stores.sqlite_threads import ReaderThread, WriterThread
 
 _COLUMNS = """account.name, sdps, verifiers, addresses, domains, disabled, version,
@@ -52,6 +50,8 @@ class Prepared(NamedTuple):
 
 def prepare(account: Account) -> Prepared:
     """Return an account's rows. Raises: AccountConflict, unless it is well formed by itself."""
+    if text(account.name) != account.name:
+        raise AccountConflict(f"{account.name!r} is no text")
     check_name(account.name, sdps=account.sdps)
     if account.addresses if account.sdps else account.domains:
         raise AccountConflict(f"{account.name}: an SDPS host has domains, any other account addresses")
@@ -67,7 +67,7 @@ def prepare(account: Account) -> Prepared:
 
 def _check_address(address: str) -> None:
     try:
-        local, domain = split_address(address)
+        domain = split_address(address)[1]
     except (BadAddress, UnicodeEncodeError) as fault:
         raise AccountConflict(f"{address!r} is not an address") from fault
     if not domain:
@@ -75,7 +75,7 @@ def _check_address(address: str) -> None:
 
 
 def _tail(key: str, separator: str) -> str | None:
-    before, mark, tail = key.rpartition(separator)
+    before, _, tail = key.rpartition(separator)
     return tail if before and tail else None
 
 
@@ -100,8 +100,7 @@ def add(cursor: Cursor, accounts: Sequence[Prepared]) -> None:
 
 _CONFLICTS = """
     SELECT account_key.key, account.name FROM account_key JOIN account ON account.id = account_id
-    WHERE account_key.key = :key
-       OR (sdps AND account_key.key IN (:at_tail, :plus_tail))
+    WHERE account_key.key IN (:key, :at_tail, :plus_tail) AND (account_key.key = :key OR sdps)
     UNION ALL
     SELECT account_key.key, account.name FROM account_key JOIN account ON account.id = account_id
     WHERE :sdps AND (at_tail = :key OR plus_tail = :key)
@@ -128,33 +127,33 @@ def _new_version(cursor: Cursor) -> int:
 
 def set_verifiers(cursor: Cursor, name: str, verifiers: str) -> None:
     """Replace the verifiers (a JSON array). Raises: NoSuchAccount."""
+    key = _existing(cursor, name)
     cursor.execute("UPDATE account SET verifiers = ?, version = ? WHERE key = ?",
-                   (verifiers, _new_version(cursor), fold(name)))
-    _refuse_none(cursor, name)
+                   (verifiers, _new_version(cursor), key))
 
 
 def set_disabled(cursor: Cursor, name: str, disabled: bool) -> None:
     """Disable or enable. Raises: NoSuchAccount."""
+    key = _existing(cursor, name)
     cursor.execute("UPDATE account SET disabled = ?, version = ? WHERE key = ?",
-                   (disabled, _new_version(cursor), fold(name)))
-    _refuse_none(cursor, name)
+                   (disabled, _new_version(cursor), key))
 
 
-def _refuse_none(cursor: Cursor, name: str) -> None:
-    if not cursor.rowcount:
+def _existing(cursor: Cursor, name: str) -> str:
+    """Return the key of an account. Raises: NoSuchAccount."""
+    key = fold(name)
+    if not cursor.execute("SELECT count(*) FROM account WHERE key = ?", (key,)).fetchone()[0]:
         raise NoSuchAccount(f"no account {name!r}")
+    return key
 
 
 def remove(cursor: Cursor, name: str) -> None:
     """Remove an account, its maildrop and its mail. Raises: NoSuchAccount, MaildropInUse."""
-    maildrop_id = find_maildrop(cursor, fold(name))
-    if maildrop_id is not None:
-        refuse_if_held(cursor, maildrop_id)
-        remove_maildrop(cursor, maildrop_id)
-    cursor.execute("DELETE FROM account_key WHERE account_id = (SELECT id FROM account WHERE key = ?)",
-                   (fold(name),))
-    cursor.execute("DELETE FROM account WHERE key = ?", (fold(name),))
-    _refuse_none(cursor, name)
+    key = _existing(cursor, name)
+    remove_by_key(cursor, key)
+    cursor.execute("DELETE FROM account_key WHERE account_id IN (SELECT id FROM account WHERE key = ?)",
+                   (key,))
+    cursor.execute("DELETE FROM account WHERE key = ?", (key,))
 
 
 # Reading ------------------------------------------------------------------------------------
@@ -178,8 +177,9 @@ def find_login(cursor: Cursor, login: str) -> Login | None:
     """Return what a login name means, or None."""
     candidates = login_candidates(login)
     keys = [candidate.key for candidate in candidates]
-    cursor.execute(f"SELECT account_key.key, {_COLUMNS} FROM account_key JOIN account"
-                   f" ON account.id = account_id WHERE account_key.key IN ({','.join('?' * len(keys))})", keys)
+    cursor.execute(f"""
+        SELECT account_key.key, {_COLUMNS} FROM account_key JOIN account ON account.id = account_id
+        WHERE account_key.key IN ({",".join("?" * len(keys))})""", keys)
     found = {row[0]: _account(*row[1:]) for row in cursor.fetchall()}
     for key, user in candidates:
         account = found.get(key)
@@ -200,8 +200,7 @@ def find_recipient(cursor: Cursor, address: str) -> Target:
         return Target(found[1])
     if 0 in found:
         return Target(found[0], local)
-    cursor.execute("SELECT count(*) FROM (SELECT 1 FROM account_key WHERE at_tail = ? AND is_address LIMIT 1)",
-                   (domain,))
+    cursor.execute("SELECT EXISTS (SELECT 1 FROM account_key WHERE at_tail = ? AND is_address)", (domain,))
     if cursor.fetchone()[0]:
         raise NoSuchRecipient(f"nobody is {address!r}")
     raise NoSuchDomain(f"no account receives mail for {domain!r}")
@@ -221,6 +220,34 @@ def _account(name: str, sdps: int, verifiers: str, addresses: str, domains: str,
 class SqliteAccounts:
     """The accounts of a `SqliteStore`."""
 
-    def __init__(self, reader: Callable[[], ReaderThread], writer: Callable[[], WriterThread]) -> None:
+    def __init__(self, reader: ReaderThread, writer: WriterThread) -> None:
         self._reader = reader
         self._writer = writer
+
+    def find_login(self, login: str) -> Deferred[Login | None]:
+        return self._reader.run(find_login, text(login))
+
+    def find_recipient(self, address: str) -> Deferred[Target]:
+        return self._reader.run(find_recipient, text(address))
+
+    def get(self, name: str) -> Deferred[Account]:
+        return self._reader.run(get, text(name))
+
+    def list(self) -> Deferred[list[Account]]:
+        return self._reader.run(get_all)
+
+    def add(self, accounts: Sequence[Account]) -> Deferred[None]:
+        try:
+            prepared = [prepare(account) for account in accounts]
+        except AccountConflict:
+            return fail()
+        return self._writer.run(add, prepared, durable=True)
+
+    def set_verifiers(self, name: str, verifiers: Sequence[str]) -> Deferred[None]:
+        return self._writer.run(set_verifiers, text(name), json.dumps(list(verifiers)), durable=True)
+
+    def set_disabled(self, name: str, disabled: bool) -> Deferred[None]:
+        return self._writer.run(set_disabled, text(name), disabled, durable=True)
+
+    def remove(self, name: str) -> Deferred[None]:
+        return self._writer.run(remove, text(name), durable=True)

@@ -6,12 +6,11 @@ Every one runs inside a transaction that the caller began. Time is the database'
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from sqlite3 import Cursor
 from typing import NamedTuple
 
 from mailgate.errors import LeaseLost, LoginTooSoon, MaildropInUse, StaleCredential
-from mailgate.model import Admission
-from mailgate.names import fold
 
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 HOLDER_ID_OCTETS = 16
@@ -29,12 +28,22 @@ class Lease(NamedTuple):
     session: str            # random
 
 
+class Wanted(NamedTuple):
+    """What an admission asks for, in the form of the database's keys."""
+
+    maildrop_key: str
+    maildrop: str
+    view: str               # empty: the whole maildrop
+    account_key: str | None
+    version: int | None
+    delay_ms: int           # least time since the last login to this view
+
+
 class Admitted(NamedTuple):
     """What a session has once its lease is taken."""
 
     lease: Lease
     change: int             # the maildrop's change counter
-    messages: int           # in the whole maildrop
 
 
 class Holder:
@@ -50,7 +59,7 @@ class Holder:
 
 
 _LOOK = f"""
-    SELECT maildrop.id, maildrop.change, maildrop.messages, account.version, account.disabled,
+    SELECT maildrop.id, maildrop.change, account.version, account.disabled,
            (SELECT at_ms FROM login WHERE maildrop_id = maildrop.id AND view = :view),
            EXISTS (SELECT 1 FROM lease WHERE maildrop_id = maildrop.id AND {OVERLAP}),
            EXISTS (SELECT 1 FROM holder WHERE id = :holder AND expires_ms > {NOW_MS}),
@@ -61,32 +70,30 @@ _LOOK = f"""
 """
 
 
-def take(cursor: Cursor, holder: Holder, admission: Admission, session: str) -> Admitted:
+def take(cursor: Cursor, holder: Holder, wanted: Wanted, session: str) -> Admitted:
     """Verify an admission and take the lease of its view; make the maildrop if there is none.
 
     Raises: StaleCredential, MaildropInUse, LoginTooSoon.
     """
-    view = admission.view or ""
-    key = fold(admission.maildrop)
-    account = None if admission.account is None else fold(admission.account)
-    cursor.execute(_LOOK, {"view": view, "holder": holder.id, "maildrop": key, "account": account})
-    maildrop_id, change, messages, version, disabled, last_ms, held, alive, now_ms = cursor.fetchone()
-    if account is not None and (version is None or disabled or version != admission.version):
-        raise StaleCredential(f"account {admission.account}")
+    cursor.execute(_LOOK, {"view": wanted.view, "holder": holder.id, "maildrop": wanted.maildrop_key,
+                           "account": wanted.account_key})
+    maildrop_id, change, version, disabled, last_ms, held, alive, now_ms = cursor.fetchone()
+    if wanted.account_key is not None and (version is None or disabled or version != wanted.version):
+        raise StaleCredential(f"account {wanted.account_key}")
     if held:
-        _drop_dead(cursor, maildrop_id, view)
-    if last_ms is not None and 0 <= now_ms - last_ms < admission.login_delay_seconds * 1000:
-        raise LoginTooSoon(f"maildrop {admission.maildrop}")
+        _drop_dead(cursor, maildrop_id, wanted.view)
+    if last_ms is not None and 0 <= now_ms - last_ms < wanted.delay_ms:
+        raise LoginTooSoon(f"maildrop {wanted.maildrop}")
     if maildrop_id is None:
-        maildrop_id, change, messages = make_maildrop(cursor, key, admission.maildrop), 0, 0
+        maildrop_id, change = make_maildrop(cursor, wanted.maildrop_key, wanted.maildrop), 0
     if not alive:
         _new_holder(cursor, holder)
     cursor.execute("INSERT INTO lease (maildrop_id, view, session, holder) VALUES (?, ?, ?, ?)",
-                   (maildrop_id, view, session, holder.id))
+                   (maildrop_id, wanted.view, session, holder.id))
     cursor.execute("INSERT INTO login (maildrop_id, view, at_ms) VALUES (?, ?, ?)"
                    " ON CONFLICT (maildrop_id, view) DO UPDATE SET at_ms = excluded.at_ms",
-                   (maildrop_id, view, now_ms))
-    return Admitted(Lease(maildrop_id, view, session), change, messages)
+                   (maildrop_id, wanted.view, now_ms))
+    return Admitted(Lease(maildrop_id, wanted.view, session), change)
 
 
 def make_maildrop(cursor: Cursor, key: str, name: str) -> int:
@@ -123,9 +130,9 @@ def release(cursor: Cursor, lease: Lease) -> None:
     cursor.execute("DELETE FROM lease WHERE maildrop_id = ? AND view = ? AND session = ?", lease)
 
 
-def release_session(cursor: Cursor, session: str) -> None:
-    """Give up a lease that may never have been taken. Looks through all leases: for the rare case."""
-    cursor.execute("DELETE FROM lease WHERE session = ?", (session,))
+def release_sessions(cursor: Cursor, sessions: Iterable[str]) -> None:
+    """Give up leases that may never have been taken. Looks through all leases: for the rare case."""
+    cursor.executemany("DELETE FROM lease WHERE session = ?", [(session,) for session in sessions])
 
 
 def renew(cursor: Cursor, holder: Holder) -> None:

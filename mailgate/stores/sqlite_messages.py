@@ -13,9 +13,16 @@ from collections.abc import Iterable, Sequence
 from sqlite3 import Cursor
 from typing import NamedTuple
 
-from mailgate.errors import NoSuchMessage, OverQuota, StoreUnavailable
+from mailgate.errors import OverQuota, StoreUnavailable
 from mailgate.model import EMPTY_LISTING, Envelope, ScanListing
-from mailgate.stores.sqlite_leases import NOW_MS, Lease, make_maildrop, release, still_holds
+from mailgate.stores.sqlite_leases import (
+    NOW_MS,
+    Lease,
+    make_maildrop,
+    refuse_if_held,
+    release,
+    still_holds,
+)
 
 INBOX = "folder = 'INBOX'"
 SERIALS = "maildrop_id = ? AND serial IN (SELECT value FROM json_each(?))"
@@ -108,9 +115,9 @@ def load_snapshot(cursor: Cursor, maildrop_id: int, view: str) -> Snapshot:
 def read_bodies(cursor: Cursor, maildrop_id: int, serials: Sequence[int],
                 heads_only: bool) -> dict[int, StoredBody]:
     """Return the bodies of some messages by serial; those that vanished are left out."""
-    data = "substr(data, 1, head_octets)" if heads_only else "data"
+    data = "ifnull(substr(data, 1, head_octets), x'')" if heads_only else "data"
     cursor.execute(f"""
-        SELECT serial, preamble, head_octets, wire_octets, key, {data}
+        SELECT serial, preamble, head_octets, wire_octets, key, CASE WHEN key IS NULL THEN {data} END
         FROM message JOIN body ON body.id = body_id
         WHERE maildrop_id = ? AND serial IN ({",".join("?" * len(serials))})""", (maildrop_id, *serials))
     return {row[0]: StoredBody(*row[1:]) for row in cursor.fetchall()}
@@ -164,9 +171,8 @@ def place(cursor: Cursor, body: NewBody, copies: Sequence[NewCopy], all_or_nothi
     refs = sum(len(drop.copies) for drop in drops.values())
     if refs:
         _insert(cursor, body, refs, drops)
-    if delivery_id is not None:
-        for drop in drops.values():
-            _note_reached(cursor, drop, delivery_id)
+    for drop in drops.values():
+        _note_reached(cursor, drop, delivery_id)
     return Delivered(outcomes, refs > 0)
 
 
@@ -176,26 +182,22 @@ def _look_up(cursor: Cursor, key: str) -> _Drop:
 
 
 def _is_known(cursor: Cursor, drop: _Drop, copy: NewCopy, delivery_id: str | None) -> bool:
-    """Return whether an earlier delivery, or this one, has placed this copy already."""
+    """Return whether this copy was placed before, by an earlier delivery or by this one."""
     if copy.kept_id and any(other.unique_id == copy.unique_id for other in drop.copies):
         return True
     if drop.row_id is None:
         return False
-    if copy.kept_id:
-        cursor.execute("SELECT count(*) FROM message WHERE maildrop_id = ? AND unique_id = ?",
-                       (drop.row_id, copy.unique_id))
-        if cursor.fetchone()[0]:
-            return True
-    if delivery_id is None:
+    if not copy.kept_id and delivery_id is None:
         return False
-    cursor.execute("SELECT count(*) FROM delivery WHERE maildrop_id = ? AND id = ? AND recipient = ?",
-                   (drop.row_id, delivery_id, _reached(copy)))
+    row = {"maildrop": drop.row_id, "unique_id": copy.unique_id if copy.kept_id else None,
+           "delivery": delivery_id, "recipient": copy.envelope.recipient}
+    cursor.execute("""
+        SELECT EXISTS (SELECT 1 FROM delivery
+                       WHERE maildrop_id = :maildrop AND id = :delivery AND recipient = :recipient)
+            OR EXISTS (SELECT 1 FROM imported WHERE maildrop_id = :maildrop AND unique_id = :unique_id)
+            OR EXISTS (SELECT 1 FROM message WHERE maildrop_id = :maildrop AND unique_id = :unique_id)
+        """, row)
     return bool(cursor.fetchone()[0])
-
-
-def _reached(copy: NewCopy) -> bytes:
-    """Return by which recipient a delivery is known: an import reaches a maildrop, whoever was named."""
-    return b"" if copy.kept_id else copy.envelope.recipient
 
 
 def _insert(cursor: Cursor, body: NewBody, refs: int, drops: dict[str, _Drop]) -> None:
@@ -218,11 +220,17 @@ def _insert(cursor: Cursor, body: NewBody, refs: int, drops: dict[str, _Drop]) -
                        (len(drop.copies), drop.octets, len(drop.copies), drop.row_id))
 
 
-def _note_reached(cursor: Cursor, drop: _Drop, delivery_id: str) -> None:
-    cursor.executemany(
-        "INSERT OR IGNORE INTO delivery (maildrop_id, id, recipient, at_ms, permanent)"
-        f" VALUES (?, ?, ?, {NOW_MS}, ?)",
-        [(drop.row_id, delivery_id, _reached(copy), copy.kept_id) for copy in drop.known + drop.copies])
+def _note_reached(cursor: Cursor, drop: _Drop, delivery_id: str | None) -> None:
+    """Remember whom a delivery reached, and what an import brought."""
+    reached = drop.known + drop.copies
+    if delivery_id is not None:
+        cursor.executemany(
+            "INSERT OR IGNORE INTO delivery (maildrop_id, id, recipient, at_ms)"
+            f" VALUES (?, ?, ?, {NOW_MS})",
+            [(drop.row_id, delivery_id, copy.envelope.recipient) for copy in reached])
+    kept = [(drop.row_id, copy.unique_id) for copy in reached if copy.kept_id]
+    if kept:
+        cursor.executemany("INSERT OR IGNORE INTO imported (maildrop_id, unique_id) VALUES (?, ?)", kept)
 
 
 # Removing -----------------------------------------------------------------------------------
@@ -266,9 +274,17 @@ def remove_maildrop(cursor: Cursor, maildrop_id: int) -> None:
     """Remove a maildrop and all that belongs to it."""
     cursor.execute("SELECT serial FROM message WHERE maildrop_id = ?", (maildrop_id,))
     remove_messages(cursor, maildrop_id, [serial for (serial,) in cursor.fetchall()])
-    for table in ("lease", "login", "delivery"):
+    for table in ("lease", "login", "delivery", "imported"):
         cursor.execute(f"DELETE FROM {table} WHERE maildrop_id = ?", (maildrop_id,))
     cursor.execute("DELETE FROM maildrop WHERE id = ?", (maildrop_id,))
+
+
+def remove_by_key(cursor: Cursor, key: str) -> None:
+    """Remove a maildrop, if there is one. Raises: MaildropInUse."""
+    maildrop_id = find_maildrop(cursor, key)
+    if maildrop_id is not None:
+        refuse_if_held(cursor, maildrop_id)
+        remove_maildrop(cursor, maildrop_id)
 
 
 def _by_count(body_ids: Iterable[int]) -> dict[int, list[int]]:
@@ -283,8 +299,3 @@ def find_maildrop(cursor: Cursor, key: str) -> int | None:
     """Return the id of a maildrop, or None."""
     row = cursor.execute("SELECT id FROM maildrop WHERE key = ?", (key,)).fetchone()
     return None if row is None else row[0]
-
-
-def vanished(number: int) -> NoSuchMessage:
-    """Return the fault for a message that went behind the session's back."""
-    return NoSuchMessage(f"message {number} is gone")

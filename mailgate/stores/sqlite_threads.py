@@ -64,7 +64,7 @@ class DatabaseThread:
         self._running = True
         self._stopped = Deferred()
         Thread(target=self._loop, name=self._name, daemon=True).start()
-        return self.run(lambda cursor: None).addErrback(self._start_failed)
+        return self.run(_nothing).addErrback(self._start_failed)
 
     def stop(self) -> Deferred[None]:
         """Finish what is queued, close the connection and end the thread."""
@@ -100,7 +100,7 @@ class DatabaseThread:
         value: T = job.value
         return value
 
-    def _start_failed(self, failure: Failure) -> Deferred[Failure]:
+    def _start_failed(self, failure: Failure) -> Deferred[None]:
         return self.stop().addCallback(lambda _: failure)
 
     # In the thread --------------------------------------------------------------------------
@@ -238,6 +238,10 @@ def _transact(connection: sqlite3.Connection, cursor: sqlite3.Cursor, batch: lis
             cursor.execute("RELEASE job")
     cursor.execute("COMMIT")
     return True
+
+
+def _nothing(cursor: sqlite3.Cursor) -> None:
+    """The operation that only needs the connection."""
 
 
 def _fire(batch: list[Job]) -> None:

@@ -70,7 +70,7 @@ def forget(cursor: Cursor, removed_blobs: Iterable[str]) -> None:
     """Delete the rows of blobs that are gone, and every other row that has served its time."""
     cursor.execute("DELETE FROM removed_blob WHERE key IN (SELECT value FROM json_each(?))",
                    (json.dumps(list(removed_blobs)),))
-    cursor.execute(f"DELETE FROM delivery WHERE NOT permanent AND at_ms < {NOW_MS} - {DELIVERY_KEPT_MS}")
+    cursor.execute(f"DELETE FROM delivery WHERE at_ms < {NOW_MS} - {DELIVERY_KEPT_MS}")
     _forget_view_logins(cursor)
     sweep_dead(cursor)
 

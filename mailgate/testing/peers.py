@@ -50,6 +50,7 @@ class MemoryTransport:
         self.aborting = False
         self.reading = True             # False: the server asked for a pause
         self.waiting = 0                # octets written and not yet taken
+        self.octets_taken = 0           # octets the peer took, ever
         self.writes = 0
         self.late = b""
         self.no_delay = False
@@ -165,6 +166,7 @@ class MemoryTransport:
             most -= len(part)
         taken = b"".join(parts)
         self.waiting -= len(taken)
+        self.octets_taken += len(taken)
         self._drained = self._drained or bool(taken and not self.waiting)
         return taken
 

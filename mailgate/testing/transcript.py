@@ -270,7 +270,7 @@ class _Performance:
         if not octets:
             return
         self._no_surplus("the next C line")
-        self._log += [f"C: {_show(line)}" for line in octets.splitlines(keepends=True)]
+        self._log += [f"C: {_show(line)}" for line in _lines_of(octets)]
         self._peer.say(octets, self._play.piece_octets)
 
     def _happen(self, name: str) -> None:
@@ -320,7 +320,7 @@ class _Performance:
     def _rest_shown(self) -> str:
         rest = bytes(self._peer.received[self._read:])
         if rest:
-            lines = rest.splitlines(keepends=True)
+            lines = _lines_of(rest)
             more = f" (and {len(lines) - 1} lines more)" if len(lines) > 1 else ""
             return f"S: {_show(lines[0])}{more}"
         return "S: (closed)" if self._peer.closed else "nothing"
@@ -330,6 +330,10 @@ class _Performance:
         raise TranscriptMismatch(
             f"Played {self._play.name}; here the server said otherwise:\n{so_far}\n"
             f"--> wanted: {wanted}\n--> came:   {came}")
+
+
+def _lines_of(octets: bytes) -> list[bytes]:
+    return re.findall(rb"[^\n]*\n|[^\n]+\Z", octets)
 
 
 def _show(octets: bytes) -> str:

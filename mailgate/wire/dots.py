@@ -165,13 +165,13 @@ class TopCutter:
                 return wire
             self._in_head = False
             at = found + 4
-        while self._lines:
-            found = text.find(b"\r\n", at)
-            if found < 0:
-                self._tail = text[-1:]
-                return wire
-            at = found + 2
-            self._lines -= 1
+        ends = text.count(b"\r\n", at)
+        if ends < self._lines:           # counted, not walked: fetchmail asks for 99,999,999 lines
+            self._lines -= ends
+            self._tail = text[-1:]
+            return wire
+        for _ in range(self._lines):
+            at = text.find(b"\r\n", at) + 2
         self.done = True
         return text[len(before):at]
 

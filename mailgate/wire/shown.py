@@ -14,8 +14,10 @@ def shown(octets: bytes | str, limit: int = SHOWN_CHARACTERS) -> str:
     more = len(octets) - limit
     if isinstance(octets, bytes):
         octets = octets[:limit].decode("utf-8", "surrogateescape")
-    text = "".join([character if character.isprintable() and character != "\\" else _escaped(character)
-                    for character in octets[:limit]])
+    text = octets[:limit]
+    if not text.isprintable() or "\\" in text:
+        text = "".join([character if character.isprintable() and character != "\\" else _escaped(character)
+                        for character in text])
     return text if more <= 0 else f"{text}...({more} more)"
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.auth.checkers import matching
 from mailgate.auth.hashing import Inline
@@ -58,6 +61,13 @@ class Held(Inline):
         waiting, self.waiting = self.waiting, []
         for job, work in waiting:
             job.callback(work())
+
+
+def fresh_path(case: SynchronousTestCase) -> Path:
+    """Return the path of a file that is not there yet, in a folder that ends with the test."""
+    folder = tempfile.TemporaryDirectory()
+    case.addCleanup(folder.cleanup)
+    return Path(folder.name) / "passwd"
 
 
 def cheap(password: bytes) -> str:

@@ -53,16 +53,17 @@ class Remembering(SynchronousTestCase):
 
     def test_switched_off(self) -> None:
         """With no seconds or no room, nothing is remembered."""
-        for table in (RememberedSuccess[str](self.clock, seconds=0), RememberedSuccess[str](self.clock, limit=0)):
+        for limits in ({"seconds": 0}, {"limit": 0}):
+            table: RememberedSuccess[str] = RememberedSuccess(self.clock, **limits)
             table.remember(table.key("store", b"a"), "a")
             self.assertIsNone(table.find(table.key("store", b"a")))
 
     def test_every_part_counts(self) -> None:
         """Checker, name and password, and where one ends and the next begins."""
         key = self.table.key
-        keys = [key("store", b"a", b"bc"), key("store", b"ab", b"c"), key("store", b"abc"), key("store", b"a", b"bC"),
-                key("file", b"a", b"bc"), key("store", b"a", b"b", b"c"), key("storea", b"bc"),
-                key("store", b"1:a", b"bc"), key("store", b"a", b"", b"bc")]
+        keys = [key("store", b"a", b"bc"), key("store", b"ab", b"c"), key("store", b"abc"),
+                key("store", b"a", b"bC"), key("file", b"a", b"bc"), key("store", b"a", b"b", b"c"),
+                key("storea", b"bc"), key("store", b"1:a", b"bc"), key("store", b"a", b"", b"bc")]
         for one, other in combinations(keys, 2):
             self.assertNotEqual(one, other)
 

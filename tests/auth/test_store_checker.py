@@ -62,10 +62,10 @@ class Names(Checked):
 
     def test_exact_octets(self) -> None:
         """Nothing is trimmed, neither of the name nor of the password."""
-        for name, password in [(b" alice", b"open sesame"), (b"alice ", b"open sesame"), (b"alice", b"open sesame "),
-                               (b"alice", b"Open sesame"), (b"alice\0", b"open sesame"), (b"", b"open sesame"),
-                               (b"\xe1lice", b"open sesame"), (b"a" * 4000, b"open sesame"), (b"alice", b"")]:
-            self.assertIsNone(self.check(name, password), name)
+        for name in (b" alice", b"alice ", b"alice\0", b"", b"\xe1lice", b"a" * 4000):
+            self.assertIsNone(self.check(name, b"open sesame"), name)
+        for password in (b"open sesame ", b" open sesame", b"Open sesame", b"open  sesame", b""):
+            self.assertIsNone(self.check(b"alice", password), password)
 
     def test_credentials_of_other_applications(self) -> None:
         """Text, and no peer."""
@@ -98,9 +98,10 @@ class Refusals(Checked):
 
     def test_same_work(self) -> None:
         """One hash each, the unknown one's a dummy; names that cannot exist included."""
-        for username, password in [(b"alice", b"wrong"), (b"nobody", b"open sesame"), (b"gone", b"open sesame"),
-                                   (b"gone", b"wrong"), (b"\xff", b"x"), (b"a\0", b"x"), (b"x" * 1000, b"x"), (b"", b"")]:
-            self.assertEqual(1, self.hashes_of(username, password), username)
+        self.assertEqual(1, self.hashes_of(b"alice", b"wrong"))
+        for username in (b"nobody", b"gone", b"\xff", b"a\0", b"x" * 1000, b""):
+            for password in (b"open sesame", b"wrong", b""):
+                self.assertEqual(1, self.hashes_of(username, password), username)
         self.assertIn((DUMMY_VERIFIER,), self.hashing.tried)
 
     def test_all_slots_are_tried(self) -> None:
@@ -156,7 +157,8 @@ class Refusals(Checked):
 
     def test_malformed_verifier_is_told_once(self) -> None:
         """With the account and the slot, without the hash; again when another mistake comes."""
-        bad = Account("bad", sdps=True, verifiers=(cheap(b"good"), "{NO-SUCH}s3cr3t"), domains=("bad.example.org",))
+        bad = Account("bad", sdps=True, verifiers=(cheap(b"good"), "{NO-SUCH}s3cr3t"),
+                      domains=("bad.example.org",))
         self.successResultOf(self.store.accounts.add([bad]))
         with capturedLogs() as events:
             for _ in range(3):

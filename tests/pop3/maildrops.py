@@ -290,6 +290,7 @@ class Realm:
     logouts: int = 0
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     prepare: Callable[[Maildrop], object] | None = None
+    logout_releases: bool = True    # as our own realm does; else the session has to do it
 
     def requestAvatar(self, avatarId: bytes, mind: object, *interfaces: Any) -> Deferred[Any]:
         """Return (IMaildrop, a maildrop that holds its lease, logout)."""
@@ -301,10 +302,13 @@ class Realm:
         if self.prepare is not None:
             self.prepare(drop)
         self.opened.append(drop)
-        return IMaildrop, drop, self._logout
 
-    def _logout(self) -> None:
-        self.logouts += 1
+        def logout() -> None:
+            self.logouts += 1
+            if self.logout_releases and drop.held:
+                drop.release()
+
+        return IMaildrop, drop, logout
 
     @property
     def drop(self) -> Maildrop:

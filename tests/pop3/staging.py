@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.net.pop3 import POP3Factory
 from mailgate.pop3.policy import Limits, Policy
-from mailgate.testing.peers import LOOPBACK, Address, Peer
+from mailgate.testing.peers import EVERYTHING, LOOPBACK, Address, Peer
 from mailgate.testing.transcript import PLAYS, Play, Stage, converse
 from tests.pop3.maildrops import PASSWORDS, Mail, Maildrop, Realm, Users, mail_of, portal_of
 
@@ -56,9 +56,10 @@ class Server:
         return Peer(self.factory, clock=self.clock, address=address, **how)
 
     def log_in(self, **how: Any) -> Peer:
-        """Return a peer that has logged in, with nothing received."""
+        """Return a peer that has logged in, with every reply read and forgotten."""
         peer = self.connect(**how)
         peer.say(b"USER mrose\r\nPASS secret\r\n")
+        peer.take(EVERYTHING)
         assert len(self.realm.opened) > 0, bytes(peer.received)
         peer.received.clear()
         return peer

@@ -304,10 +304,10 @@ class PipeliningTests(ConversationCase):
             S: H: b
             S:
             S: .
-            S: +OK 1 10
+            S: +OK 1 11
             """, mails=[Mail(b"a"), Mail(b"H: b\n\nb\n")],
             prepare_drop=lambda drop: drop.fetching.shut(),
-            events=lambda server: {"messages come": server.drop.fetching.open}, removed=[])
+            events=lambda server: {"messages come": lambda: server.drop.fetching.open()}, removed=[])
 
     def test_asynchronous_store(self) -> None:
         """A store that answers every call by a Deferred gives the same conversation."""

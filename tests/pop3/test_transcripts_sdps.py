@@ -154,7 +154,7 @@ class EnvelopeTests(ConversationCase):
             S: .
             S: +OK *
             """, prepare_drop=lambda drop: drop.enveloping.shut(),
-            events=lambda server: {"the envelope comes": server.drop.enveloping.open})
+            events=lambda server: {"the envelope comes": lambda: server.drop.enveloping.open()})
 
     def test_store_fails(self) -> None:
         """A store that cannot say: `-ERR [SYS/TEMP]`."""

@@ -222,7 +222,7 @@ class RetrTests(ConversationCase):
             C: LIST
             S: +OK *
             S: 1 26
-            S: 2 24
+            S: 2 26
             S: 3 26
             S: .
             """, mails=THREE, fetched=[(1, None), (2, None), (3, None)])

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from mailgate.errors import LeaseLost, MaildropInUse, NoSuchMessage, StoreUnavailable
 from mailgate.model import Admission
+from tests.corpus import random_message
 from tests.stores.contract_base import StoreHooks, crlf_form, without
-from tests.stores.corpus import random_message
 
 MAILS = [b"a: 1\r\n\r\none\r\n", b"a: 2\r\n\r\ntwo, two\r\n", b"a: 3\r\n\r\nthree, three\r\n"]
 

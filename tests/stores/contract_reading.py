@@ -8,8 +8,8 @@ from twisted.internet.defer import maybeDeferred
 
 from mailgate.interfaces import IMessageStream
 from mailgate.wire.dots import to_wire
+from tests.corpus import MESSAGES, edge_messages, random_message, random_pieces
 from tests.stores.contract_base import MIME, StoreHooks, crlf_form, top_of, unique_ids
-from tests.stores.corpus import MESSAGES, edge_messages, random_message, random_pieces
 
 RETURN_PATH = b"Return-Path: <Sender@Example.org>\r\n"
 TRACE = RETURN_PATH + b"Received: from a\r\n\tby b; Thu, 09 Jul 1998 05:54:17 +0000\r\n"

@@ -83,15 +83,21 @@ CREATE TABLE message (
 CREATE UNIQUE INDEX message_unique_id ON message (maildrop_id, unique_id);
 CREATE INDEX message_user ON message (maildrop_id, user_key) WHERE user_key IS NOT NULL;
 
--- Which delivery reached whom. The permanent ones keep an import that is repeated from bringing back
--- what was fetched and removed; `recipient` is empty for those.
+-- Which delivery reached whom lately: a retry stores nothing twice.
 CREATE TABLE delivery (
     maildrop_id INTEGER NOT NULL REFERENCES maildrop (id),
     id          TEXT NOT NULL,
     recipient   BLOB NOT NULL,
     at_ms       INTEGER NOT NULL,
-    permanent   INTEGER NOT NULL,
     PRIMARY KEY (maildrop_id, id, recipient)
+) WITHOUT ROWID;
+
+-- The unique-ids that an import brought, for as long as there is the maildrop: an import that is
+-- repeated does not bring back what was fetched and removed.
+CREATE TABLE imported (
+    maildrop_id INTEGER NOT NULL REFERENCES maildrop (id),
+    unique_id   BLOB NOT NULL,
+    PRIMARY KEY (maildrop_id, unique_id)
 ) WITHOUT ROWID;
 
 -- Blobs that no body names any more; they stay for a grace period.

@@ -1,0 +1,166 @@
+"""`mailgate account`: who may log in, and what they receive."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from typing import Any
+
+import click
+
+from mailgate.cli.commands import Settings, pass_settings
+from mailgate.cli.passwords import read_verifiers
+from mailgate.cli.running import with_store
+from mailgate.cli.telling import Refusal, field
+from mailgate.model import Account
+from mailgate.names import fold
+
+
+@click.group()
+def account() -> None:
+    """Add, list, change and remove accounts."""
+
+
+def _name(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse what is no text: the octets of an argument that are not UTF-8."""
+    for one in (value,) if isinstance(value, str) else value:
+        try:
+            one.encode()
+        except UnicodeEncodeError:
+            raise Refusal(f"{one}: not UTF-8") from None
+    return value
+
+
+name_argument = click.argument("name", callback=_name)
+password_option = click.option(
+    "--password-stdin", "from_stdin", is_flag=True,
+    help="Read one password a line from standard input (an SDPS host may have two); else ask.")
+
+
+@account.command()
+@name_argument
+@click.option("--address", "addresses", multiple=True, callback=_name, metavar="A@D",
+              help="Receive mail for this address (repeatable); else for NAME at the hostname.")
+@click.option("--sdps", is_flag=True,
+              help="Make an SDPS host: all users of its domains, up to two passwords.")
+@click.option("--domain", "domains", multiple=True, callback=_name, metavar="D",
+              help="With --sdps: receive mail for this domain (repeatable); else for NAME.hostname.")
+@password_option
+@pass_settings
+def add(settings: Settings, name: str, addresses: tuple[str, ...], sdps: bool, domains: tuple[str, ...],
+        from_stdin: bool) -> None:
+    """Add an account."""
+    if sdps and addresses:
+        raise click.UsageError("An SDPS host receives by --domain, not by --address.")
+    if domains and not sdps:
+        raise click.UsageError("--domain is for SDPS hosts: add --sdps.")
+    config = settings.config
+    verifiers = read_verifiers(from_stdin=from_stdin, sdps=sdps)
+    with_store(config, lambda store: store.accounts.add(
+        [new_account(name, config.hostname, verifiers, addresses=addresses, sdps=sdps, domains=domains)]), create=True)
+
+
+def new_account(name: str, hostname: str, verifiers: tuple[str, ...], *, addresses: tuple[str, ...] = (),
+                sdps: bool = False, domains: tuple[str, ...] = ()) -> Account:
+    """Return an account; what it receives by default follows from its name and the hostname."""
+    if sdps:
+        return Account(name, sdps=True, verifiers=verifiers, domains=domains or (f"{name}.{hostname}",))
+    own = name if "@" in name else f"{name}@{hostname}"
+    return Account(name, verifiers=verifiers, addresses=addresses or (own,))
+
+
+@account.command("list")
+@pass_settings
+def list_(settings: Settings) -> None:
+    """List accounts: name, kind, state, what it receives, last login; TAB-separated."""
+    for one in with_store(settings.config, lambda store: store.accounts.list()):
+        columns = [one.name, "sdps" if one.sdps else "ordinary", "disabled" if one.disabled else "enabled",
+                   ",".join(one.domains if one.sdps else one.addresses), _moment(one.last_login_ms)]
+        click.echo("\t".join(field(column) for column in columns))
+
+
+def _moment(ms: int | None) -> str:
+    if ms is None:
+        return "-"
+    moment = datetime.datetime.fromtimestamp(ms // 1000, datetime.timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@account.command()
+@name_argument
+@password_option
+@pass_settings
+def passwd(settings: Settings, name: str, from_stdin: bool) -> None:
+    """Change an account's password, or an SDPS host's passwords."""
+    async def work(store: Any) -> None:
+        found = await store.accounts.get(name)
+        await store.accounts.set_verifiers(name, read_verifiers(from_stdin=from_stdin, sdps=found.sdps))
+
+    with_store(settings.config, work)
+
+
+@account.command()
+@name_argument
+@pass_settings
+def disable(settings: Settings, name: str) -> None:
+    """Refuse an account's logins; its mail is still taken."""
+    with_store(settings.config, lambda store: store.accounts.set_disabled(name, True))
+
+
+@account.command()
+@name_argument
+@pass_settings
+def enable(settings: Settings, name: str) -> None:
+    """Let an account log in again."""
+    with_store(settings.config, lambda store: store.accounts.set_disabled(name, False))
+
+
+@account.command()
+@name_argument
+@pass_settings
+def remove(settings: Settings, name: str) -> None:
+    """Remove an account with all its mail."""
+    with_store(settings.config, lambda store: store.accounts.remove(name))
+
+
+@account.command()
+@click.argument("file", type=click.File("rb"))
+@pass_settings
+def load(settings: Settings, file: Any) -> None:
+    """Add the accounts of a passwd-file (name:{SCHEME}hash, one a line), all of them or none.
+
+    FILE may be - for standard input. Further fields of Dovecot's form are passed over.
+    """
+    config = settings.config
+    found = _read_passwd_file(file.read(), config.hostname)
+
+    async def work(store: Any) -> None:
+        taken = {fold(one.name) for one in await store.accounts.list()}
+        twice = [f"line {number}: there is an account {one.name} already"
+                 for number, one in found if fold(one.name) in taken]
+        if twice:
+            raise Refusal(*twice, "nothing was loaded")
+        await store.accounts.add([one for _, one in found])
+
+    with_store(config, work, create=True)
+    click.echo(f"{len(found)} accounts loaded")
+
+
+def _read_passwd_file(content: bytes, hostname: str) -> list[tuple[int, Account]]:
+    """Return the accounts with their line numbers. Raises: Refusal, with every line that is wrong."""
+    from mailgate.auth.passwdfile import parse
+
+    found: list[tuple[int, Account]] = []
+    wrong: list[str] = []
+    first: dict[str, int] = {}
+    for number, line in enumerate(content.split(b"\n"), 1):
+        entries, problems = parse(line)
+        wrong += [f"line {number}: {reason}" for _, reason in problems]
+        for key, entry in entries.items():
+            if first.setdefault(key, number) != number:
+                wrong.append(f"line {number}: {entry.name} stands in line {first[key]} already")
+            verifiers = () if entry.verifier is None else (entry.verifier,)
+            found.append((number, new_account(entry.name, hostname, verifiers)))
+    if wrong:
+        raise Refusal(*wrong, "nothing was loaded", code=os.EX_DATAERR)
+    return found

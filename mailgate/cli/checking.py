@@ -1,0 +1,96 @@
+"""`mailgate check`: is everything as it must be, and if not, what is wrong where?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailgate.assembly.store import belongs_to_folder
+from mailgate.cli.commands import Settings, pass_settings
+from mailgate.cli.telling import Refusal
+from mailgate.config import Config
+from mailgate.config.endpoints import split_endpoint
+from mailgate.errors import MailgateError
+
+
+@click.command()
+@pass_settings
+def check(settings: Settings) -> None:
+    """Look at the configuration, the store, the checkers' files and the listeners.
+
+    Exit codes: 0 all is well, 78 something in the configuration or in what it names, 65 the store.
+    """
+    path, config = settings.path, settings.config
+    problems = [*_listeners(config), *_checkers(config), *_store_files(config)]
+    if problems:
+        raise Refusal(*(f"{path}: {problem}" for problem in problems), code=os.EX_CONFIG)
+    if config.metadata_path.exists() and (findings := _store(config)):
+        raise Refusal(*(f"store: {finding}" for finding in findings), code=os.EX_DATAERR)
+    click.echo(f"{path}: all is well")
+    if not config.metadata_path.exists():
+        click.echo(f"{config.metadata_path}: not there yet; it is made at the first start")
+
+
+def _listeners(config: Config) -> list[str]:
+    """Return what keeps unix sockets from being made; whether ports are free shows only the service."""
+    problems = []
+    for index, one in enumerate(config.listen):
+        parts = split_endpoint(config.endpoint_of(one))
+        if parts.kind == "unix":
+            folder = Path(parts.argument(0, "address")).parent
+            if fault := _not_a_folder(folder):
+                problems.append(f"listen[{index}].endpoint: {fault}")
+    return problems
+
+
+def _not_a_folder(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder}: no permission to write"
+
+
+def _checkers(config: Config) -> list[str]:
+    from mailgate.auth.passwdfile import parse
+
+    problems = []
+    for index, one in enumerate(config.checker):
+        if one.kind != "passwd-file":
+            continue
+        file = config.passwd_path(one)
+        try:
+            lines = parse(file.read_bytes())[1]
+        except OSError as fault:
+            problems.append(f"checker[{index}].path: {file}: {fault.strerror}")
+        else:
+            problems += [f"checker[{index}].path: {file} line {number}: {words}" for number, words in lines]
+    return problems
+
+
+def _store_files(config: Config) -> list[str]:
+    """Return what is not there: a check makes nothing."""
+    file, folder = config.metadata_path, config.bodies_path
+    if not file.exists():
+        if belongs_to_folder(config):
+            return []
+        return [f"store.metadata: there is no {file}; the first `mailgate account add` makes it"]
+    if not os.access(file, os.R_OK | os.W_OK):
+        return [f"store.metadata: {file}: no permission to read and write"]
+    if folder.exists() and (fault := _not_a_folder(folder)):
+        return [f"store.bodies: {fault}"]
+    return []
+
+
+def _store(config: Config) -> list[str]:
+    from mailgate.cli.running import with_store
+
+    async def work(store: Any) -> list[str]:
+        findings: list[str] = await store.check()
+        return findings
+
+    try:
+        return with_store(config, work)
+    except MailgateError as fault:
+        return [str(fault) or type(fault).__name__]

@@ -1,0 +1,47 @@
+"""`mailgate maildrop`: what the maildrops hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mailgate.cli.accounts import name_argument
+from mailgate.cli.commands import Settings, pass_settings
+from mailgate.cli.running import with_store
+from mailgate.cli.telling import field
+from mailgate.model import Listed
+
+
+@click.group()
+def maildrop() -> None:
+    """Look into maildrops."""
+
+
+@maildrop.command("list")
+@name_argument
+@pass_settings
+def list_(settings: Settings, name: str) -> None:
+    """List a maildrop: number, octets, unique-id, sender, recipient; TAB-separated.
+
+    The null sender is written <>. Backslashes and control characters are escaped.
+    """
+    for one in with_store(settings.config, lambda store: listing(store, name)):
+        click.echo(line_of(one))
+
+
+async def listing(store: Any, name: str) -> list[Listed]:
+    """Return what a maildrop holds. Raises: NoSuchAccount, if nobody ever had one of this name."""
+    found: list[Listed] = await store.scan(name)
+    if not found:
+        await store.accounts.get(name)      # one that is empty, or a slip of the pen?
+    return found
+
+
+def line_of(one: Listed) -> str:
+    """Return one line of the listing."""
+    sender = field(one.envelope.sender) or "<>"
+    recipient = field(one.envelope.recipient)
+    return f"{one.number}\t{one.octets}\t{field(one.unique_id)}\t{sender}\t{recipient}"
+
+

@@ -1,0 +1,58 @@
+"""Passwords on their way in: from standard input or from a terminal, never from the command line."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+
+import click
+
+from mailgate.auth.schemes import hash_password
+from mailgate.cli.telling import Refusal
+
+SDPS_PASSWORDS = 2      # an SDPS host may have two (a login password and a POP3 password)
+
+
+def read_verifiers(*, from_stdin: bool, sdps: bool) -> tuple[str, ...]:
+    """Return verifiers of the passwords that are typed or piped in. Raises: Refusal, click.UsageError."""
+    most = SDPS_PASSWORDS if sdps else 1
+    passwords = _from_stdin(most) if from_stdin else _from_terminal(most)
+    return tuple(hash_password(_checked(one)) for one in passwords)
+
+
+def _from_stdin(most: int) -> list[bytes]:
+    """Return one password a line; only the line ends are removed."""
+    lines = sys.stdin.buffer.read().split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    if not lines:
+        raise Refusal("no password on standard input")
+    if len(lines) > most:
+        raise Refusal(f"{len(lines)} lines on standard input; " + (
+            "an SDPS host has at most two passwords" if most > 1 else "this account has one password"))
+    return [line.removesuffix(b"\r") for line in lines]
+
+
+def _from_terminal(most: int) -> list[bytes]:
+    """Ask, twice each; a second password may be left empty."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("There is no terminal to ask for a password: use --password-stdin.")
+    passwords = []
+    for number in range(1, most + 1):
+        title = "Password" if most == 1 else f"Password {number}"
+        typed = getpass.getpass(f"{title}{' (empty for none)' if number > 1 else ''}: ")
+        if not typed and number > 1:
+            break
+        if getpass.getpass(f"{title} again: ") != typed:
+            raise Refusal("the two did not agree; nothing was changed")
+        passwords.append(os.fsencode(typed))
+    return passwords
+
+
+def _checked(password: bytes) -> bytes:
+    if not password:
+        raise Refusal("a password cannot be empty")
+    if any(octet in password for octet in (b"\0", b"\r")):
+        raise Refusal("a password holds no NUL and no CR: no protocol could carry it")
+    return password

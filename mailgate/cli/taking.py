@@ -1,0 +1,215 @@
+"""`mailgate import`: take over the mail of another program, so that clients notice as little as may be."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailgate.cli.accounts import name_argument
+from mailgate.cli.commands import Settings, pass_settings
+from mailgate.cli.delivering import read_sender
+from mailgate.cli.running import with_store
+from mailgate.cli.telling import Refusal
+from mailgate.config import Config
+from mailgate.errors import BadAddress, MailgateError, NoSuchRecipient, StoreUnavailable
+from mailgate.importing.maildir import Maildir, is_maildir
+from mailgate.importing.mbox import Mbox
+from mailgate.importing.source import BadSource, HeaderTap, Source, SourceMessage
+from mailgate.lmtp.paths import read_forward_path
+from mailgate.model import Account, Envelope, Placement
+from mailgate.names import fold, split_address
+from mailgate.routing.router import Router
+from mailgate.wire.dots import WireForm
+from mailgate.wire.faults import answer_for
+from mailgate.wire.headers import preamble
+
+PROGRESS_SECONDS = 0.5      # between two looks at a terminal
+RECIPIENT_FIELDS = ("X-Original-To", "Envelope-To", "Delivered-To")     # nearest to RCPT first
+
+
+@click.command("import")
+@name_argument
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--progress/--no-progress", default=None,
+              help="Show progress on standard error; by default where that is a terminal.")
+@pass_settings
+def import_(settings: Settings, name: str, path: Path, progress: bool | None) -> None:
+    """Take a Maildir or an mbox into NAME's maildrop.
+
+    Unique-ids are kept where the old server left them: in dovecot-uidlist, in courierpop3dsizelist,
+    in X-UIDL fields. Messages stay as they are. An import may be repeated: what was taken before is
+    not taken again, also when it was deleted since. Nothing is changed in PATH.
+    """
+    config = settings.config
+    shown = sys.stderr.isatty() if progress is None else progress
+    try:
+        source = open_source(path)
+        counts = with_store(config, lambda store: Import(
+            store, config, Progress(source.octets, shown)).take(name, source))
+    except BadSource as fault:
+        raise Refusal(str(fault), code=os.EX_DATAERR if path.exists() else os.EX_NOINPUT) from fault
+    click.echo(f"{counts.read} messages read, {counts.held} now in the maildrop")
+    if counts.faults:
+        raise Refusal(*(f"{one}: not taken: {words}" for one, words, _ in counts.faults),
+                      code=counts.faults[0][2])
+
+
+def open_source(path: Path) -> Source:
+    """Return what is at a path. Raises: BadSource."""
+    if is_maildir(path):
+        return Maildir(path)
+    if path.is_dir():
+        raise BadSource(f"{path}: a folder, but not a Maildir: it has no cur and new")
+    return Mbox(path)
+
+
+class Progress:
+    """How far an import is, on one line of standard error that is written over."""
+
+    def __init__(self, octets: int, shown: bool, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._octets = octets
+        self._shown = shown
+        self._seconds = seconds
+        self._next = 0.0
+        self._overwrites = sys.stderr.isatty()
+
+    def at(self, messages: int, octets: int, *, last: bool = False) -> None:
+        """Show it, but not too often."""
+        if not self._shown or (not last and self._seconds() < self._next):
+            return
+        self._next = self._seconds() + PROGRESS_SECONDS
+        percent = 100 if last else octets * 100 // (self._octets or 1)
+        line = f"{messages} messages, {percent} %"
+        click.echo(f"\r{line}" if self._overwrites else line, err=True, nl=last or not self._overwrites)
+
+
+class Counts:
+    """What came of an import."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.held = 0
+        self.faults: list[tuple[str, str, int]] = []        # message, words, exit code
+
+
+class Import:
+    """One source on its way into one maildrop."""
+
+    def __init__(self, store: Any, config: Config, progress: Progress) -> None:
+        self._store = store
+        self._router = Router(store.accounts, config.hostname)
+        self._progress = progress
+        self._ids: dict[bytes, int | None] = {}     # octets of what the maildrop holds, by unique-id
+
+    async def take(self, name: str, source: Source) -> Counts:
+        """Take every message. Raises: NoSuchAccount; BadSource; StoreUnavailable, which ends it early."""
+        account = await self._store.accounts.get(name)
+        self._ids = {one.unique_id: one.octets for one in await self._store.scan(account.name)}
+        counts = Counts()
+        for message in source.messages():
+            try:
+                await self._take(account, message)
+                counts.read += 1
+            except FileNotFoundError:       # removed from the Maildir while we read it
+                continue
+            except StoreUnavailable:
+                raise
+            except MailgateError as fault:
+                answer = answer_for(fault)
+                counts.faults.append((message.name, str(fault) or answer.words.decode(), answer.exit))
+            self._progress.at(counts.read, message.octets)
+        counts.held = len(await self._store.scan(account.name))
+        self._progress.at(counts.read, source.octets, last=True)
+        return counts
+
+    async def _take(self, account: Account, message: SourceMessage) -> None:
+        delivery = self._store.deliver()
+        header, form = HeaderTap(), WireForm()
+        try:
+            for piece in message.pieces():
+                header.feed(piece)
+                form.feed(piece)
+                waiting = delivery.write(piece)
+                if waiting is not None:
+                    await waiting
+            form.finish()
+            placement = await self._placement(account, message, header)
+            unique_id = self._fresh_or_same(message.unique_id, len(placement.preamble) + form.octets)
+            outcomes = await delivery.commit(
+                [placement._replace(unique_id=unique_id)], delivery_id=delivery_id(message))
+        except BaseException:
+            delivery.abort()
+            raise
+        if outcomes[0] is not None:
+            raise outcomes[0]
+
+    def _fresh_or_same(self, unique_id: bytes | None, octets: int) -> bytes | None:
+        """Return the id to keep, or None where another message has it: then a fresh one is given.
+
+        A message already taken is met again with its own id and size; that is no collision.
+        """
+        if unique_id is None or self._ids.get(unique_id, octets) != octets:
+            return None
+        self._ids[unique_id] = None     # a second message of this source cannot have it too
+        return unique_id
+
+    async def _placement(self, account: Account, message: SourceMessage, header: HeaderTap) -> Placement:
+        sender = _sender(header, message)
+        recipient, user = await self._recipient(account, header)
+        envelope = Envelope(sender, recipient, message.arrived_ms)
+        own = preamble(envelope) if not header.fields("Return-Path") else b""
+        return Placement(account.name, user, envelope, own)
+
+    async def _recipient(self, account: Account, header: HeaderTap) -> tuple[bytes, str | None]:
+        """Return the recipient that the header tells of and its user: one whose mail comes here, if any."""
+        candidates = [path for name in RECIPIENT_FIELDS for value in header.fields(name)
+                      if (path := _path(value)) is not None]
+        for path in candidates:
+            try:
+                target = await self._router.route(path)
+            except (NoSuchRecipient, BadAddress):
+                continue
+            if fold(target.maildrop) == fold(account.name):
+                return path, target.user
+        path = candidates[0] if candidates else _own_address(account)
+        return path, fold(split_address(path.decode("utf-8", "replace"))[0])
+
+
+def delivery_id(message: SourceMessage) -> str:
+    """Return the delivery id of an imported message: the same whenever the source is read again."""
+    return "import:" + hashlib.sha256(os.fsencode(message.identity())).hexdigest()
+
+
+def _sender(header: HeaderTap, message: SourceMessage) -> bytes:
+    """Return the envelope sender: of Return-Path, else of the format, else the null sender."""
+    for value in [*header.fields("Return-Path")[:1], message.sender or b""]:
+        try:
+            return read_sender(value)
+        except BadAddress:
+            continue
+    return b""
+
+
+def _path(value: bytes) -> bytes | None:
+    """Return the address that a header field holds, or None."""
+    try:
+        path, rest = read_forward_path(value if value.startswith(b"<") else b"<%b>" % value)
+    except BadAddress:
+        return None
+    return None if rest else path
+
+
+def _own_address(account: Account) -> bytes:
+    """Return the address that stands for a maildrop whose mail does not tell its recipient."""
+    if account.addresses:
+        return account.addresses[0].encode()
+    return f"{account.name}@{account.domains[0]}".encode() if account.domains else account.name.encode()
+
+

@@ -1,0 +1,221 @@
+"""The running service: listeners, the store behind them, its housekeeping, and the end of it all.
+
+Made without opening anything, because twistd forks afterwards. Low ports are bound before twistd
+sheds its privileges; nobody is served before the store is open; and at the end every session is
+told, before the store gives up its leases.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from mailgate.assembly.auth import Doors
+from mailgate.assembly.listeners import make_factory
+from mailgate.assembly.store import make_store
+from mailgate.auth.hashing import HashPool
+from mailgate.config import Config
+from mailgate.errors import ConfigurationError, MailgateError
+from mailgate.wire.faults import answer_for
+
+DAY_SECONDS = 86_400
+
+log = Logger()
+
+
+class CannotListen(MailgateError):
+    """An endpoint cannot be had; the text names the setting."""
+
+
+class Listener:
+    """One [[listen]]: an endpoint, the factory that serves it, and the port once it is bound."""
+
+    def __init__(self, index: int, protocol: str, description: str, factory: Any, reactor: Any) -> None:
+        self.protocol = protocol
+        self.factory = factory
+        self.port: Any = None
+        self._where = f"listen[{index}].endpoint"
+        try:
+            self._endpoint = serverFromString(reactor, description)
+        except (KeyError, IndexError) as fault:     # of `systemd:`; all else was judged with the file
+            raise ConfigurationError([f"{self._where}: systemd has not passed this socket"]) from fault
+
+    async def bind(self) -> None:
+        """Take the address, and let clients wait. Raises: CannotListen."""
+        try:
+            self.port = await self._endpoint.listen(self.factory)
+        except Exception as fault:      # endpoints are plugins and fail with what they like; it is told
+            raise CannotListen(f"{self._where}: {getattr(fault, 'socketError', fault)}") from fault
+        self._pause("stopReading")
+
+    def begin(self) -> None:
+        """Serve those who wait and those who come."""
+        self._pause("startReading")
+        log.info("{protocol} at {address}", protocol=self.protocol, address=self.port.getHost())
+
+    async def close(self) -> None:
+        """Give up the address; sessions go on."""
+        if self.port is not None:
+            port, self.port = self.port, None
+            await port.stopListening()
+
+    def _pause(self, name: str) -> None:
+        """Call the port's own method, where it is one of Twisted's: an early client then waits unaccepted."""
+        method = getattr(self.port, name, None)
+        if method is not None:
+            method()
+
+
+class MailgateService(Service):
+    """All of mailgate as one Twisted service.
+
+    `further` are checkers beside the configured ones. `prepare` is awaited with the store when it
+    is open and nobody is served yet, `announce` is called when everybody is.
+    """
+
+    def __init__(self, config: Config, *, reactor: Any, further: Sequence[Any] = (),
+                 prepare: Callable[[Any], Coroutine[Any, Any, None]] | None = None,
+                 announce: Callable[[MailgateService], None] | None = None) -> None:
+        self.config = config
+        self.store = make_store(config, reactor)
+        self._reactor = reactor
+        self._pool = HashPool(reactor, threads=config.limits.hash_threads)
+        doors = Doors(config, self.store, self._pool, reactor, further)
+        self.listeners = [
+            Listener(index, one.protocol, config.endpoint_of(one),
+                     make_factory(config, one, self.store, doors, reactor), reactor)
+            for index, one in enumerate(config.listen)]
+        self._prepare = prepare
+        self._announce = announce
+        self._bound: Deferred[None] | None = None
+        self._started: Deferred[None] | None = None
+        self._housekeeping = LoopingCall(lambda: Deferred.fromCoroutine(self.keep_house()))
+        self._housekeeping.clock = reactor
+
+    def privilegedStartService(self) -> None:
+        """Bind every address, as root where twistd was started so. Raises: CannotListen."""
+        super().privilegedStartService()
+        if self._bound is None:
+            self._bound = Deferred.fromCoroutine(self._bind())
+            failures: list[Any] = []
+            self._bound.addErrback(failures.append)
+            if failures:
+                failures[0].raiseException()
+
+    def startService(self) -> None:
+        """Open the store, then serve. A store that does not open ends the process."""
+        self.privilegedStartService()       # where nobody has: another runner than twistd
+        super().startService()
+        self._pool.start()
+        self._started = Deferred.fromCoroutine(self._start())
+        self._started.addErrback(self._give_up)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, tell the sessions, give up all leases, close. Fires when all is done."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _bind(self) -> None:
+        try:
+            for listener in self.listeners:
+                await listener.bind()
+        except CannotListen:
+            await self._close_all()
+            raise
+
+    async def _start(self) -> None:
+        await self.store.start()
+        if self._prepare is not None:
+            await self._prepare(self.store)
+        if not self.running:        # stopped meanwhile
+            return
+        for listener in self.listeners:
+            listener.begin()
+        self._housekeeping.start(self.config.store.housekeeping_seconds)
+        notify_systemd("READY=1")
+        log.info("mailgate is ready")
+        if self._announce is not None:
+            self._announce(self)
+
+    async def _stop(self) -> None:
+        await self._close_all()
+        if self._started is not None:
+            await self._started
+        await self._dismiss()
+        if self._housekeeping.running:
+            self._housekeeping.stop()
+        await self._pool.stop()
+        await self.store.stop()
+        log.info("mailgate has ended")
+
+    async def _dismiss(self) -> None:
+        """Tell every session, and wait until all have gone."""
+        ends = [listener.factory.shutdown() for listener in self.listeners]
+        for ended, outcome in await DeferredList(ends, consumeErrors=True):
+            if not ended:       # a bug there must keep no lease here
+                log.failure("sessions did not end in order", outcome)
+
+    async def _close_all(self) -> None:
+        for listener in self.listeners:
+            await listener.close()
+
+    async def keep_house(self) -> None:
+        """Remove what is past its retention, then bodies that nobody names. Faults are logged."""
+        section = self.config.store
+        try:
+            if section.retention_days is not None:
+                expired = await self.store.expire(section.retention_days * DAY_SECONDS)
+                log.info("{expired} messages were older than {days} days", expired=expired,
+                         days=section.retention_days)
+            swept = await self.store.sweep(section.sweep_grace_seconds)
+            if swept:
+                log.info("{swept} bodies without a message were removed", swept=swept)
+        except MailgateError as fault:
+            log.warn("housekeeping is put off: {fault}", fault=str(fault))
+        except Exception:       # a bug must not end the next round; what it is stands in the log
+            log.failure("housekeeping failed")
+
+    def _give_up(self, failure: Any) -> None:
+        """End the process, and say why: a service without its store serves nobody."""
+        words = failure.getErrorMessage() or failure.type.__name__
+        if not failure.check(MailgateError):
+            log.failure("mailgate cannot start", failure)
+        log.critical("mailgate cannot start: {words}", words=words)
+        end_process(f"cannot start: {words}", answer_for(failure.value).exit)
+        self._reactor.callWhenRunning(self._reactor.stop)
+
+
+def end_process(words: str, code: int) -> None:
+    """Say why on standard error, and make the process exit with `code` once it ends.
+
+    twistd itself exits with 0 whatever happened while the reactor ran.
+    """
+    stderr = sys.__stderr__
+    if stderr is not None:
+        print(f"mailgate: {words}", file=stderr, flush=True)
+
+    def leave() -> None:
+        sys.stdout.flush()
+        os._exit(code)
+
+    atexit.register(leave)
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd, where it asked to be told (`Type=notify`, sd_notify(3))."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

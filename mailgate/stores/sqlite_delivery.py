@@ -1,0 +1,126 @@
+"""One message on its way into the embedded store."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailgate.errors import MailgateError, MessageMalformed, StoreFull, StoreUnavailable
+from mailgate.interfaces import IDelivery
+from mailgate.model import Placement
+from mailgate.names import fold
+from mailgate.stores.blobs import BlobFeed
+from mailgate.stores.sqlite_messages import Delivered, NewBody, NewCopy, text
+from mailgate.wire.dots import WireForm
+
+KEY_OCTETS = 16             # of chance in the key of a delivery: never met again
+Outcomes = list["Exception | None"]
+
+_UNIQUE_ID = re.compile(rb"[\x21-\x7e]{1,70}")      # RFC 1939 section 7
+
+
+def new_key() -> str:
+    """Return a random key of 26 letters and digits."""
+    return base64.b32encode(secrets.token_bytes(KEY_OCTETS)).decode().rstrip("=").lower()
+
+
+@implementer(IDelivery)
+class SqliteDelivery:
+    """Small messages wait in memory and go into their row; larger ones are fed to the blob store.
+
+    `place(body, copies, all_or_nothing, delivery_id)` runs the transaction; `forget_blob(key)`
+    removes a blob that no row names.
+    """
+
+    def __init__(self, inline_octets: int, feed: Callable[[str], BlobFeed],
+                 place: Callable[..., Deferred[Delivered]], forget_blob: Callable[[str], None]) -> None:
+        self._inline_octets = inline_octets
+        self._new_feed = feed
+        self._place = place
+        self._forget_blob = forget_blob
+        self._key = new_key()
+        self._form = WireForm()
+        self._pieces: list[bytes] = []      # while it is small
+        self._feed: BlobFeed | None = None  # once it is not
+        self._ended = False
+
+    def write(self, content: bytes) -> Deferred[None] | None:
+        if self._ended:
+            return None
+        return self._append(self._form.feed(content))
+
+    def _append(self, wire: bytes) -> Deferred[None] | None:
+        if self._feed is not None:
+            return self._feed.write(wire)
+        self._pieces.append(wire)
+        if self._form.wire_octets <= self._inline_octets:
+            return None
+        self._feed = self._new_feed(self._key)
+        wire = b"".join(self._pieces)
+        self._pieces.clear()
+        return self._feed.write(wire)
+
+    def commit(self, placements: Sequence[Placement], *, all_or_nothing: bool = False,
+               delivery_id: str | None = None) -> Deferred[Outcomes]:
+        if self._ended:
+            return fail(StoreUnavailable("the delivery has ended"))
+        self._append(self._form.finish())
+        self._ended = True
+        copies = [self._copy(number, placement) for number, placement in enumerate(placements, 1)]
+        if any(_UNIQUE_ID.fullmatch(copy.unique_id) is None for copy in copies):
+            self._drop_feed()
+            return fail(MessageMalformed("a unique-id that POP3 cannot carry"))
+        on_disk: Deferred[None] = succeed(None) if self._feed is None else self._feed.finish()
+        return on_disk.addCallback(self._place_rows, copies, all_or_nothing, delivery_id)
+
+    def abort(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._pieces.clear()
+            self._drop_feed()
+
+    def _drop_feed(self) -> None:
+        if self._feed is not None:
+            self._feed.abandon()
+
+    def _copy(self, number: int, placement: Placement) -> NewCopy:
+        return NewCopy(
+            maildrop_key=text(fold(placement.maildrop)),
+            maildrop=text(placement.maildrop),
+            octets=len(placement.preamble) + self._form.octets,
+            unique_id=placement.unique_id or f"{self._key}.{number}".encode(),
+            kept_id=placement.unique_id is not None,
+            user_key=None if placement.user is None else text(fold(placement.user)),
+            envelope=placement.envelope,
+            preamble=placement.preamble)
+
+    def _place_rows(self, _: None, copies: list[NewCopy], all_or_nothing: bool,
+                    delivery_id: str | None) -> Deferred[Outcomes]:
+        large = self._feed is not None
+        body = NewBody(self._form.octets, self._form.wire_octets, self._form.head_octets,
+                       self._key if large else None, None if large else b"".join(self._pieces))
+        self._pieces.clear()
+        placing = self._place(body, copies, all_or_nothing, delivery_id)
+        return placing.addCallbacks(self._placed, self._not_placed)
+
+    def _placed(self, delivered: Delivered) -> Outcomes:
+        if self._feed is not None and not delivered.body_used:
+            self._forget_blob(self._key)
+        return delivered.outcomes
+
+    def _not_placed(self, failure: Failure) -> Failure:
+        """Remove the blob of a transaction that failed for want of space.
+
+        After any other failure the commit may yet turn out to have been written (a sync that
+        failed says nothing of what is on disk), so the blob waits for the sweep.
+        """
+        if self._feed is not None and failure.check(StoreFull):
+            self._forget_blob(self._key)
+        assert isinstance(failure.value, MailgateError)
+        return failure

@@ -1,0 +1,76 @@
+"""`twistd mailgate`: its options, and the service that they ask for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.strcred import AuthOptionMixin
+from twisted.python import usage
+
+from mailgate.cli.commands import Settings
+from mailgate.cli.telling import printable
+from mailgate.errors import ConfigurationError
+from mailgate.service import CannotListen, MailgateService
+
+
+class Options(usage.Options, AuthOptionMixin):
+    """The command line behind `twistd mailgate`."""
+
+    synopsis = "[-c FILE | --demo] [--auth TYPE[:ARGUMENT]]..."
+    longdesc = ("Serves POP3 and SDPS, and takes mail over LMTP, as FILE says (else $MAILGATE_CONFIG, "
+                "./mailgate.toml, /etc/mailgate/mailgate.toml). Checkers given by --auth are asked after "
+                "those that FILE names.")
+    supportedInterfaces = (IUsernamePassword,)
+    optParameters = [["config", "c", None, "The configuration file."]]
+    optFlags = [["demo", None, "Serve accounts and messages to play with, on loopback, kept under var/."]]
+
+    def postOptions(self) -> None:
+        """Raises: UsageError."""
+        if self["demo"] and self["config"]:
+            raise usage.UsageError("--demo has a configuration of its own: leave out -c")
+
+
+class DaemonService(MailgateService):
+    """The service as twistd runs it: what keeps it from starting is told in one line, with an exit code."""
+
+    def __init__(self, *args: Any, in_background: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_background = in_background
+
+    def privilegedStartService(self) -> None:
+        """Bind, or end the process. In the background twistd hands the exception's text to its parent."""
+        try:
+            super().privilegedStartService()
+        except CannotListen as fault:
+            if self._in_background:
+                raise
+            leave([str(fault)], os.EX_OSERR)
+
+
+def makeService(options: Options) -> DaemonService:
+    """Return the service. No thread and no socket is opened, no database: twistd forks afterwards."""
+    from twisted.internet import reactor
+
+    hooks: dict[str, Any] = {}
+    try:
+        if options["demo"]:
+            from mailgate import demo
+            config, hooks = demo.setting()
+        else:
+            config = Settings(options["config"] or os.environ.get("MAILGATE_CONFIG")).config
+        return DaemonService(
+            config, reactor=reactor, further=options.get("credCheckers", ()), **hooks,
+            in_background=not (options.parent or {}).get("nodaemon", True))
+    except ConfigurationError as fault:
+        leave(fault.problems, os.EX_CONFIG)
+
+
+def leave(lines: Sequence[str], code: int) -> NoReturn:
+    """End the process before it served anybody: say why, in full."""
+    for line in lines:
+        print("mailgate: " + printable(line), file=sys.__stderr__)
+    raise SystemExit(code)
