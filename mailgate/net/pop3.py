@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailgate.auth.credentials import PasswordLogin
+from mailgate.auth.portal import MailgatePortal
 from mailgate.auth.sasl import MECHANISMS, Mechanism
 from mailgate.errors import LoginRefused
 from mailgate.interfaces import IMaildrop, IMessageStream
@@ -45,7 +46,7 @@ class POP3Protocol(Protocol):
     """One connection. Slots, because tens of thousands of them are idle at a time."""
 
     __slots__ = ("factory", "transport", "connected", "peer", "_session", "_maildrop", "_logout",
-                 "_committing", "_attempted", "_delayed", "_congested", "_paused", "_pouring",
+                 "_committing", "_logging_in", "_attempted", "_delayed", "_congested", "_paused", "_pouring",
                  "_drained", "_heard", "_stalled", "_taken", "_closing")
 
     def __init__(self, factory: POP3Factory) -> None:
@@ -56,6 +57,7 @@ class POP3Protocol(Protocol):
         self._maildrop: Any = None
         self._logout: Callable[[], object] | None = None
         self._committing = False                 # QUIT is under way: it ends by itself
+        self._logging_in: Deferred[Any] | None = None
         self._attempted = 0.0                    # when the pending login was asked for
         self._delayed: Any = None                # the delayed call of a refused login's answer
         self._congested = False                  # the transport is full
@@ -100,6 +102,8 @@ class POP3Protocol(Protocol):
             self._delayed = None
         if self._pouring is not None:
             self._pouring.cancel()
+        if self._logging_in is not None and self.factory.cancels_logins:
+            self._logging_in.cancel()
         if not self._committing:
             self._leave()
         self.factory.ended(self)
@@ -224,7 +228,7 @@ class POP3Protocol(Protocol):
         if isinstance(ask, Fetch):
             pending = self._maildrop.fetch(ask.number, ask.body_lines)
         elif isinstance(ask, LogIn):
-            pending = Deferred.fromCoroutine(self._log_in(ask))
+            pending = self._logging_in = Deferred.fromCoroutine(self._log_in(ask))
         elif isinstance(ask, ShowEnvelope):
             pending = self._maildrop.envelope(ask.number)
         elif isinstance(ask, Commit):
@@ -307,6 +311,7 @@ class POP3Protocol(Protocol):
             raise
         if self.transport is None:
             await self._leave()
+        self._logging_in = None
         self._maildrop = maildrop
         return maildrop
 
@@ -365,6 +370,8 @@ class POP3Factory(Factory):
         self.mechanisms = mechanisms
         limits = policy.limits
         self.idle = IdleClock(self.clock, limits.idle_seconds, limits.login_seconds, limits.progress_seconds)
+        # a plain Portal that is cancelled would lose sight of an avatar on its way
+        self.cancels_logins = isinstance(portal, MailgatePortal)
         self._stopping = False
         self._all_gone: Deferred[None] | None = None
 

@@ -179,8 +179,13 @@ class BlobStream:
             return fail(StoreUnavailable("the stream is closed"))
         if self._ready or self._reader is None:
             return succeed(self._hand_out())
-        self._reading = True
         wanted = min(PIECE_OCTETS, self._wire_octets - self._offset)
+        at_hand = getattr(self._reader, "read_at_hand", None)       # blob stores may have it
+        piece = at_hand(self._offset, wanted) if at_hand is not None else None
+        if piece is not None:
+            self._take_in(piece, len(piece))
+            return succeed(self._hand_out())
+        self._reading = True
         call: Deferred[bytes] = self._in_thread(self._reader.read, self._offset, wanted)
         return call.addBoth(self._read)
 

@@ -19,6 +19,7 @@ from mailgate.interfaces import IBlobReader, IBlobStore, IBlobWriter
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 HALF_WRITTEN = ".part"
+NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)       # Linux
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _KEY = re.compile(r"[0-9A-Za-z]{8,100}")     # no dots or slashes: a key is never a path
@@ -185,6 +186,20 @@ class FileBlobReader:
         except OSError as error:
             raise os_fault(error) from error
         return data
+
+    def read_at_hand(self, offset: int, octets: int) -> bytes | None:
+        """Return what lies in the system's cache, without waiting for a disk; None if nothing does.
+
+        An extra of this store: it saves a reader the trip through a thread.
+        """
+        if self._file is None or NO_WAIT is None:
+            return None
+        buffer = bytearray(octets)
+        try:
+            count = os.preadv(self._file, [buffer], offset, NO_WAIT)
+        except OSError:
+            return None         # nothing at hand, or a file system that cannot tell: read in a thread
+        return bytes(memoryview(buffer)[:count]) if count else None
 
     def close(self) -> None:
         file, self._file = self._file, None

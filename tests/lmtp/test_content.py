@@ -36,7 +36,7 @@ def stuffed(content: bytes) -> bytes:
 
 
 class PropertyTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=80)
     @given(st.lists(CONTENTS, min_size=1, max_size=3), PIECES)
     def test_store_holds_the_crlf_form(self, contents: list[bytes], piece_octets: int) -> None:
         """Preamble, Received field and the message in CRLF form come back, in any segmentation."""

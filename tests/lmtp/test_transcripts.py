@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.address import IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from mailgate.errors import OverQuota, StoreFull, StoreUnavailable
 from mailgate.lmtp.policy import LmtpPolicy
@@ -526,6 +526,20 @@ class RefusalTests(ConversationCase):
         self.converse(script, prepare=strange)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 10)
 
+        def raises(server: Server) -> None:
+            def deliver() -> None:
+                raise ZeroDivisionError("a bug")
+            server.stub.deliver = deliver   # type: ignore[method-assign, assignment]
+
+        self.converse(script, prepare=raises)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 10)
+
+        def says_too_much(server: Server) -> None:
+            server.stub.later = lambda function: succeed(   # type: ignore[method-assign]
+                [None, None] if "outcomes" in function.__name__ else function())
+
+        self.converse(script, prepare=says_too_much)
+
     def test_long_lines(self) -> None:
         """A line of 565 octets is taken, a longer one dropped to its end and answered once."""
         fits = "NOOP " + "x" * (565 - 7)
@@ -605,3 +619,32 @@ class OutcomeTests(ConversationCase):
             C: QUIT
             S: 221 *
             """, prepare=third_is_slow, events=events)
+
+    def test_late_outcome_that_is_a_fault(self) -> None:
+        """It keeps out that recipient alone."""
+        def second_is_slow(server: Server) -> None:
+            server.stub.outcomes[b"b@x"] = Deferred()
+
+        def events(server: Server) -> dict[str, Callable[[], object]]:
+            def fail() -> None:
+                server.stub.outcomes[b"b@x"].errback(StoreFull("the second disk"))
+            return {"second fails": fail}
+
+        self.converse(LHLO + """
+            C: MAIL FROM:<s@y>
+            S: 250 *
+            C: RCPT TO:<a@x>
+            S: 250 *
+            C: RCPT TO:<b@x>
+            S: 250 *
+            C: RCPT TO:<c@x>
+            S: 250 *
+            C: DATA
+            S: 354 *
+            C: .
+            S: 250 2.0.0 *
+            S: (nothing)
+            E: second fails
+            S: 452 4.3.1 *
+            S: 250 2.0.0 *
+            """, prepare=second_is_slow, events=events)

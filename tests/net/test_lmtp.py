@@ -230,12 +230,12 @@ class StreamingTests(SynchronousTestCase):
         stuck: Deferred[Any] = Deferred()
         server.router.route = lambda path: stuck    # type: ignore[method-assign]
         peer = server.connect()
-        peer.say(BEGIN + b"NOOP\r\n" * 1_000_000)
+        peer.say(BEGIN + b"NOOP\r\n" * 200_000)
         self.assertFalse(peer.heard)
-        self.assertGreater(peer.unheard, 5_000_000)
+        self.assertGreater(peer.unheard, 1_000_000)
         stuck.errback(StoreUnavailable("gave up"))
         peer.settle()
-        self.assertEqual(peer.received.count(b"250 2.0.0 ok\r\n"), 1_000_000)
+        self.assertEqual(peer.received.count(b"250 2.0.0 ok\r\n"), 200_000)
         peer.vanish()
 
     def test_client_that_reads_nothing(self) -> None:
