@@ -138,7 +138,6 @@ def curl_command(host: str, port: int) -> str:
 
 def fetchmail_command(host: str, port: int) -> str:
     """Return a command that prints every message of the SDPS host and leaves it there."""
-    deliver = "echo \"== from <%F>\"; cat"
-    script = (f"poll {host} service {port} protocol sdps user {SDPS} password \"{SDPS_PASSWORDS[0]}\" "
-              f"sslproto \"\" keep fetchall mda {deliver!r}")
+    script = (f"poll {host} service {port} protocol sdps user {SDPS} password {SDPS_PASSWORDS[1]} "
+              'sslproto "" keep fetchall mda "echo; echo Envelope sender: %F; cat"')
     return f"echo {shlex.quote(script)} | fetchmail --nosyslog -f -"

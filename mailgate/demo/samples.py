@@ -124,6 +124,7 @@ def _sample(number: int, sender: str, recipients: list[str], subject: str, body:
 def _large() -> str:
     """Return an attachment of some megabytes; the same octets every time."""
     octets = random.Random(1896).randbytes(LARGE_OCTETS // 4 * 3)
-    lines = [base64.b64encode(octets[at:at + LINE_OCTETS]).decode() for at in range(0, len(octets), LINE_OCTETS)]
+    lines = [base64.b64encode(octets[at:at + LINE_OCTETS]).decode()
+             for at in range(0, len(octets), LINE_OCTETS)]
     return ("Content-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n"
             'Content-Disposition: attachment; filename="large.bin"\n\n' + "\n".join(lines) + "\n")

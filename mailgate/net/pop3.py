@@ -105,7 +105,7 @@ class POP3Protocol(Protocol):
         if self._logging_in is not None and self.factory.cancels_logins:
             self._logging_in.cancel()
         if not self._committing:
-            self._leave()
+            Deferred.fromCoroutine(self._leave())
         self.factory.ended(self)
 
     # The transport's wish for silence (IPushProducer): its buffer is full, or empty again
@@ -293,7 +293,7 @@ class POP3Protocol(Protocol):
     def _go_on(self, result: object) -> None:
         if self.transport is None or self._closing:
             if IMessageStream.providedBy(result):
-                result.close()                      # type: ignore[attr-defined]
+                result.close()
             return
         self._heard = self.factory.clock.seconds()
         self._run(self._session.outcome(result))
@@ -309,26 +309,30 @@ class POP3Protocol(Protocol):
         except BaseException:
             await self._leave()                     # after -ERR no lock is kept (RFC 1939 section 4)
             raise
-        if self.transport is None:
-            await self._leave()
         self._logging_in = None
         self._maildrop = maildrop
+        if self.transport is None:
+            await self._leave()
         return maildrop
 
     async def _commit(self, ask: Commit) -> None:
         self._committing = True
+        maildrop, self._maildrop = self._maildrop, None
         try:
-            await maybeDeferred(self._maildrop.commit, ask.marked)
+            await maybeDeferred(maildrop.commit, ask.marked)
         finally:
             await self._leave()
 
-    def _leave(self) -> Deferred[object]:
-        """Log the avatar out, once. The Deferred never fails."""
+    async def _leave(self) -> None:
+        """Release the maildrop unless QUIT has, and log the avatar out; each once."""
+        maildrop, self._maildrop = self._maildrop, None
         logout, self._logout = self._logout, None
-        if logout is None:
-            return succeed(None)
-        done: Deferred[object] = maybeDeferred(logout)
-        return done.addErrback(lambda failure: log.failure("logout failed", failure))
+        for step in (maildrop and maildrop.release, logout):
+            if step:
+                try:
+                    await maybeDeferred(step)
+                except Exception:
+                    log.failure("a session could not be ended in order")
 
     async def _pour(self, stream: Any) -> None:
         """Send a stream at the client's pace. A torn message is never ended: the connection is."""

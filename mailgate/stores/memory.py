@@ -153,7 +153,6 @@ class MemoryStore:
             return
         if self._shared.held_views(drop, self._clock.seconds()):
             raise MaildropInUse(maildrop)
-        drop.leases.clear()
         del self._shared.maildrops[fold(maildrop)]
 
     def _expire(self, retention_seconds: int) -> int:

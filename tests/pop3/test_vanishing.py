@@ -21,14 +21,17 @@ from tests.pop3.maildrops import Gate, Mail, mail_of
 from tests.pop3.staging import QUICK, Server
 
 DEMON = Policy(sdps=True, limits=QUICK.limits)
-LARGE = Mail(b"line\r\n" * 100_000, streamed=True)
+LARGE = Mail(b"Subject: large\r\n\r\n" + (b"x" * 98 + b"\r\n") * 6000, streamed=True)
 REASONS = (ConnectionLost(), ConnectionDone(), ConnectionAborted())
 
 
 class Vanishing(SynchronousTestCase):
+    def tearDown(self) -> None:
+        gc.collect()    # a Deferred that nobody listens to speaks of its failure when it goes
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def nothing_left(self, server: Server, removed: list[int] | None = None) -> None:
         """Hold a server to what must be true once its client has gone and all gates are open."""
-        gc.collect()
         self.assertEqual(server.left_behind(), [])
         self.assertEqual([drop.removed for drop in server.realm.opened if drop.removed],
                          [removed] if removed else [])
@@ -58,9 +61,7 @@ class PendingTests(Vanishing):
 
     def test_login_pending_in_the_checker(self) -> None:
         """The checker answers when nobody listens any more."""
-        for outcome in (None, LoginRefused("wrong"), ZeroDivisionError("bug")):
-            if isinstance(outcome, ZeroDivisionError):
-                continue    # a bug is logged, whoever listens: see test_bug_is_still_logged
+        for outcome in (None, LoginRefused("wrong")):
             for octets in (b"USER mrose\r\nPASS secret\r\n", b"USER mrose\r\nPASS wrong\r\n"):
                 self.vanish_behind(lambda server: server.users.checking, octets, login=False, outcome=outcome)
 
@@ -78,7 +79,8 @@ class PendingTests(Vanishing):
 
     def test_exchange_half_done(self) -> None:
         """The client goes when it should answer a challenge."""
-        for octets in (b"AUTH PLAIN\r\n", b"AUTH PLAIN\r\nAG1yb3", b"USER mrose\r\n", b"USER mrose\r\nPASS s"):
+        for octets in (b"AUTH PLAIN\r\n", b"AUTH PLAIN\r\nAG1yb3", b"USER mrose\r\n",
+                       b"USER mrose\r\nPASS s"):
             server = Server()
             peer = server.connect()
             peer.say(octets)
@@ -265,7 +267,8 @@ class TimeoutTests(Vanishing):
                                 (b"DELE 1\r\nQUIT\r\n", [1]), (b"DELE 1\r\nNOOP\r\n", None)):
             server = Server([mail_of(120), LARGE], policy=DEMON)
             peer = server.log_in()
-            gates = [server.drop.fetching, server.drop.reading, server.drop.enveloping, server.drop.committing]
+            drop = server.drop
+            gates = [drop.fetching, drop.reading, drop.enveloping, drop.committing]
             for gate in gates:
                 gate.shut()
             peer.say(octets)
@@ -298,8 +301,9 @@ class TimeoutTests(Vanishing):
 
 
 class EveryOctetTests(Vanishing):
-    SCRIPT = (b"CAPA\r\nUSER nobody\r\nPASS x\r\nAUTH PLAIN\r\nAG1yb3NlAHNlY3JldA==\r\nSTAT\r\nLIST\r\nUIDL\r\n"
-              b"*ENV 1\r\nRETR 1\r\nTOP 3 1\r\nDELE 1\r\nRSET\r\nDELE 2\r\nRETR 3\r\nNOOP\r\nQUIT\r\nNOOP\r\n")
+    SCRIPT = (b"CAPA\r\nUSER nobody\r\nPASS x\r\nAUTH PLAIN\r\nAG1yb3NlAHNlY3JldA==\r\nSTAT\r\nLIST\r\n"
+              b"UIDL\r\n*ENV 1\r\nRETR 1\r\nTOP 3 1\r\nDELE 1\r\nRSET\r\nDELE 2\r\nRETR 3\r\nNOOP\r\n"
+              b"QUIT\r\nNOOP\r\n")
 
     def play(self, octets: bytes, piece_octets: int, taken: int | None, asynchronous: bool) -> None:
         """Say so much of the script, take so much of the answer, vanish."""

@@ -200,7 +200,7 @@ class CareContract(StoreHooks):
         """In any process, whole or by view; the others' goes, and it goes when the session has ended."""
         store = await self.make_store()
         other = await self.make_second(store)
-        for name, user in (("ann", None), ("bob", None), ("xyz", "fred")):
+        for name, user in (("ann", "jim"), ("bob", None), ("xyz", "fred")):
             await self.put(store, name, b"old\r\n", user=user, age_seconds=40 * DAY)
         sessions = [await self.login(other, "ann"), await self.login(store, "xyz", "fred")]
         self.assertEqual(await store.expire(30 * DAY), 1)

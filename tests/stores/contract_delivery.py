@@ -260,6 +260,18 @@ class DeliveryContract(StoreHooks):
         self.assertEqual(outcomes[0], None)
         self.assertEqual(await self.held(store, "full"), [] if outcomes[1] else [MIME])
 
+    async def test_a_retry_tells_two_users_of_one_host_apart(self) -> None:
+        """One was refused where the other was stored: the retry stores it, or says that it did not."""
+        store = await self.make_store(quota_octets=100)
+        content = b"x" * 58 + b"\r\n"
+        places = [self.placement("xyz", user) for user in ("fred", "jim")]
+        outcomes = await self.deliver(store, content, *places, delivery_id="again")
+        self.assertEqual([type(one) for one in outcomes], [type(None), OverQuota])
+        await (await self.login(store, "xyz", "fred")).commit([1])
+        outcomes = await self.deliver(store, content, *places, delivery_id="again")
+        self.assertEqual(outcomes[0], None)
+        self.assertEqual(await self.held(store, "xyz"), [] if outcomes[1] else [content])
+
     # Endings --------------------------------------------------------------------------------------
 
     async def test_abort_leaves_nothing(self) -> None:

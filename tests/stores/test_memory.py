@@ -220,6 +220,33 @@ class MemoryStoreTests(SynchronousTestCase):
         self.assertEqual(ids(Random(5)), ids(Random(5)))
         self.assertEqual(len({tuple(ids(random)) for random in (Random(5), Random(6), None, None)}), 4)
 
+    def test_imported_ids_that_look_like_our_own(self) -> None:
+        """An id that an import brought is passed over when its turn comes."""
+        twin = self.started(MemoryStore(clock=self.clock, random=Random(1)))
+        for store in (self.store, self.store, self.store, twin):
+            self.put(b"x", store=store)
+        for one in self.successResultOf(self.store.scan("mrose")):
+            delivery = twin.deliver()
+            self.successResultOf(delivery.commit([Placement("mrose", None, one.envelope, b"", one.unique_id)]))
+        self.put(b"y", store=twin)
+        self.put(b"z", store=twin)
+        self.assertEqual(len({one.unique_id for one in self.successResultOf(twin.scan("mrose"))}), 5)
+
+    def test_a_process_that_wakes_may_log_in_before_it_renews(self) -> None:
+        """The new session stands on a new holder, the old one stays dead."""
+        clock = ProcessClock(self.clock)
+        store = self.started(MemoryStore.beside(self.store, clock=clock))
+        self.put(b"x")
+        stale = self.successResultOf(store.open(Admission("mrose")))
+        clock.asleep = True
+        self.clock.pump([1] * 61)
+        fresh = self.open(store)
+        clock.wake()
+        self.failureResultOf(stale.commit([1]), LeaseLost)
+        self.failureResultOf(self.store.open(Admission("mrose")), MaildropInUse)
+        self.successResultOf(fresh.commit([1]))
+        self.assertEqual(self.successResultOf(store.scan("mrose")), [])
+
     def test_renewed_leases_last(self) -> None:
         """While its process lives a session keeps its maildrop for days."""
         other = self.started(MemoryStore.beside(self.store))
