@@ -11,7 +11,7 @@
  *        idle      log `conns` sessions in, print a line, hold them until standard input ends
  *
  * keys   conns=16 count=1000 pipeline=1 users=1 retr=3 messages=1 seconds=60 password=secret
- *        user=u%04d   a printf form; connections take the users in turn
+ *        user=u%04d   a printf form; each connection takes users of its own in turn
  *        sources=1    spread the connections over 127.0.0.1 ... 127.0.0.N
  *
  * count is sessions for login and session, commands for the others. Every run ends after
@@ -77,8 +77,11 @@ static void open_connection(struct conn *c, int index)
 {
     int one = 1;
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(opt.port)}, from = {.sin_family = AF_INET};
+    /* each connection has users of its own: two sessions never want one maildrop */
+    int own = opt.users > opt.conns ? opt.users / opt.conns : 1;
+    int user = (index + opt.conns * (int)(started++ / opt.conns % own)) % opt.users;
     memset(c, 0, sizeof *c);
-    c->user = (int)(started++ % opt.users);
+    c->user = user;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (c->fd < 0) die("socket");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
-USERS = 50
+USERS = 64
 IDLE_USERS = 2000      # accounts without mail whose sessions idle
 MESSAGES = 20          # in each maildrop
 LARGE_OCTETS = 8 << 20  # one message of this size in maildrop of the user "large"
@@ -67,14 +67,14 @@ RUNS = (
     Run("login and QUIT", "sessions per CPU second", "login", {"count": 3000}, "sessions"),
     Run("USER PASS STAT UIDL LIST 3 RETR QUIT", "sessions per CPU second", "session", {"count": 2000},
         "sessions"),
-    Run("NOOP STAT LIST n UIDL n", "commands per CPU second", "command", {"count": 100000, "conns": 50},
+    Run("NOOP STAT LIST n UIDL n", "commands per CPU second", "command", {"count": 100000, "conns": 64},
         "commands"),
     Run("the same, 16 pipelined", "commands per CPU second", "command",
-        {"count": 400000, "conns": 50, "pipeline": 16}, "commands"),
+        {"count": 400000, "conns": 64, "pipeline": 16}, "commands"),
     Run("RETR, small messages", "MB per CPU second", "retr",
         {"count": 20000, "messages": MESSAGES}, "megabytes"),
     Run("RETR, one of 8 MB", "MB per CPU second", "retr",
-        {"count": 100, "conns": 4, "messages": 1, "users": 1, "user": "large%d"}, "megabytes"),
+        {"count": 100, "conns": 1, "messages": 1, "users": 1, "user": "large%d"}, "megabytes"),
     Run("TOP n 0", "commands per CPU second", "top", {"count": 20000, "messages": MESSAGES}, "commands"),
 )
 

@@ -34,7 +34,7 @@ MESSAGES = {
 }
 
 
-def dots_at_edges(shift: int, *, stuffed: bool, first: int = 9, last: int = 17) -> bytes:
+def dots_at_edges(shift: int, *, stuffed: bool, first: int = 9, last: int = 18) -> bytes:
     """Return a message in which lines that begin with a dot stand at every 2^k octets plus `shift`.
 
     With `stuffed` the places are those of the wire form, where every such line is one octet longer.
@@ -47,7 +47,7 @@ def dots_at_edges(shift: int, *, stuffed: bool, first: int = 9, last: int = 17) 
     return bytes(text)
 
 
-def edge_messages(first: int = 9, last: int = 17) -> Iterator[bytes]:
+def edge_messages(first: int = 9, last: int = 18) -> Iterator[bytes]:
     """Yield messages with dots, CR and LF on each side of every edge of a power of two."""
     for stuffed in (False, True):
         for shift in range(-2, 4):

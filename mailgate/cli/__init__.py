@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from mailgate.cli.commands import mailgate
-from mailgate.cli.telling import Refusal, tell
+from mailgate.cli.telling import Refusal, reason, tell
 from mailgate.errors import ConfigurationError, MailgateError
 from mailgate.wire.faults import answer_for
 
@@ -47,8 +47,7 @@ def explanation(fault: BaseException) -> tuple[Sequence[str], int]:
     if isinstance(fault, ConfigurationError):
         return fault.problems, os.EX_CONFIG
     if isinstance(fault, MailgateError):
-        answer = answer_for(fault)
-        return [str(fault) or answer.words.decode()], answer.exit
+        return [reason(fault)], answer_for(fault).exit
     if isinstance(fault, BrokenPipeError):      # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return [], os.EX_IOERR

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -56,8 +58,8 @@ def add(settings: Settings, name: str, addresses: tuple[str, ...], sdps: bool, d
         raise click.UsageError("--domain is for SDPS hosts: add --sdps.")
     config = settings.config
     verifiers = read_verifiers(from_stdin=from_stdin, sdps=sdps)
-    with_store(config, lambda store: store.accounts.add(
-        [new_account(name, config.hostname, verifiers, addresses=addresses, sdps=sdps, domains=domains)]), create=True)
+    added = new_account(name, config.hostname, verifiers, addresses=addresses, sdps=sdps, domains=domains)
+    with_store(config, lambda store: store.accounts.add([added]), create=True)
 
 
 def new_account(name: str, hostname: str, verifiers: tuple[str, ...], *, addresses: tuple[str, ...] = (),
@@ -124,15 +126,19 @@ def remove(settings: Settings, name: str) -> None:
 
 
 @account.command()
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", metavar="FILE")
 @pass_settings
-def load(settings: Settings, file: Any) -> None:
+def load(settings: Settings, file: str) -> None:
     """Add the accounts of a passwd-file (name:{SCHEME}hash, one a line), all of them or none.
 
     FILE may be - for standard input. Further fields of Dovecot's form are passed over.
     """
     config = settings.config
-    found = _read_passwd_file(file.read(), config.hostname)
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as fault:
+        raise Refusal(f"{file}: {fault.strerror}", code=os.EX_NOINPUT) from fault
+    found = _read_passwd_file(content, config.hostname)
 
     async def work(store: Any) -> None:
         taken = {fold(one.name) for one in await store.accounts.list()}

@@ -10,7 +10,7 @@ import click
 
 from mailgate.assembly.store import belongs_to_folder
 from mailgate.cli.commands import Settings, pass_settings
-from mailgate.cli.telling import Refusal
+from mailgate.cli.telling import Refusal, reason
 from mailgate.config import Config
 from mailgate.config.endpoints import split_endpoint
 from mailgate.errors import MailgateError
@@ -93,4 +93,4 @@ def _store(config: Config) -> list[str]:
     try:
         return with_store(config, work)
     except MailgateError as fault:
-        return [str(fault) or type(fault).__name__]
+        return [reason(fault)]

@@ -43,12 +43,13 @@ def deliver(settings: Settings, sender: str, recipients: tuple[str, ...]) -> Non
     paths = read_recipients(os.fsencode(recipient) for recipient in recipients)
 
     async def work(store: Any) -> None:
-        await deliver_message(store, _router(config, store), config, envelope_sender, paths, _stdin())
+        await deliver_message(store, _router(config, store), config, envelope_sender, paths, stdin_pieces())
 
     with_store(config, work)
 
 
-def _stdin() -> Iterator[bytes]:
+def stdin_pieces() -> Iterator[bytes]:
+    """Give standard input as it comes."""
     while piece := os.read(sys.stdin.fileno(), PIECE_OCTETS):
         yield piece
 

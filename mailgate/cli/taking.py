@@ -16,7 +16,7 @@ from mailgate.cli.accounts import name_argument
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.delivering import read_sender
 from mailgate.cli.running import with_store
-from mailgate.cli.telling import Refusal
+from mailgate.cli.telling import Refusal, reason
 from mailgate.config import Config
 from mailgate.errors import BadAddress, MailgateError, NoSuchRecipient, StoreUnavailable
 from mailgate.importing.maildir import Maildir, is_maildir
@@ -122,8 +122,7 @@ class Import:
             except StoreUnavailable:
                 raise
             except MailgateError as fault:
-                answer = answer_for(fault)
-                counts.faults.append((message.name, str(fault) or answer.words.decode(), answer.exit))
+                counts.faults.append((message.name, reason(fault), answer_for(fault).exit))
             self._progress.at(counts.read, message.octets)
         counts.held = len(await self._store.scan(account.name))
         self._progress.at(counts.read, source.octets, last=True)

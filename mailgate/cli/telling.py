@@ -6,6 +6,9 @@ import os
 
 import click
 
+from mailgate.errors import MailgateError
+from mailgate.wire.faults import answer_for
+
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -23,6 +26,12 @@ def tell(line: str) -> None:
     click.echo("mailgate: " + printable(line), err=True)
 
 
+def reason(fault: MailgateError) -> str:
+    """Return what a fault means, and what it said itself."""
+    meaning = answer_for(fault).words.decode()
+    return f"{meaning}: {fault}" if str(fault) else meaning
+
+
 def printable(text: str) -> str:
     """Return the text with every character escaped that could end the line or steer a terminal."""
     return "".join(one if one.isprintable() or one == "\t" else _escape(one) for one in text)
@@ -30,7 +39,7 @@ def printable(text: str) -> str:
 
 def field(value: bytes | str) -> str:
     """Return one column of a TAB-separated line; backslashes and control characters are escaped."""
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     return "".join(_ESCAPES.get(one) or (one if one.isprintable() else _escape(one)) for one in text)
 
 

@@ -101,13 +101,14 @@ async def _open(mailbox: Any, exact_sizes: bool) -> Any:
             sizes = await _measured(mailbox, indexes)
         else:
             sizes = array("Q", [said[index] for index in indexes])
-        unique_ids = _distinct(await _unique_ids(mailbox, indexes))
+        unique_ids = _distinct(await unique_ids(mailbox, indexes))
     except Exception as fault:
         raise _as_outage("the mailbox could not be listed", fault) from fault
     return MailboxMaildrop(mailbox, indexes, ScanListing(sizes, unique_ids))
 
 
-async def _unique_ids(mailbox: Any, indexes: Sequence[int]) -> list[bytes]:
+async def unique_ids(mailbox: Any, indexes: Sequence[int]) -> list[bytes]:
+    """Return the unique-ids of messages, legal but not told apart. Raises: what the mailbox raises."""
     said: list[object] = []
     for start in range(0, len(indexes), ASKED_AT_ONCE):
         answers = [mailbox.getUidl(index) for index in indexes[start:start + ASKED_AT_ONCE]]
@@ -246,15 +247,16 @@ async def _fetch(mailbox: Any, index: int, body_lines: int | None) -> Content:
 class FileStream:
     """The message in a file object, in wire form and in pieces; with `body_lines`, its top alone.
 
-    Reads block, as file objects do. The file is closed as soon as it is read, or by `close`.
+    `form` may stand in for WireForm, if what comes from the file has another form. Reads block, as
+    file objects do. The file is closed as soon as it is read, or by `close`.
     """
 
     __slots__ = ("_cutter", "_file", "_form", "_ready")
 
-    def __init__(self, file: Any, body_lines: int | None = None) -> None:
+    def __init__(self, file: Any, body_lines: int | None = None, *, form: Any = None) -> None:
         # MaildirMailbox opens its files as text: mail is octets.
         self._file: Any = file.detach() if isinstance(file, io.TextIOWrapper) else file
-        self._form = WireForm()
+        self._form = WireForm() if form is None else form
         self._cutter = None if body_lines is None else TopCutter(body_lines)
         self._ready = b""
 

@@ -6,9 +6,8 @@ octets; `Course` is one session's view of how far to read. Neither knows a store
 
 from __future__ import annotations
 
-from array import array
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 CAPACITY_OCTETS = 16 * 1024 * 1024
@@ -84,7 +83,7 @@ class Course:
         """Return the indexes that were read ahead and not asked for yet."""
         return range(self._next, self._end)
 
-    def run(self, index: int, sizes: array[int], most_octets: int) -> range:
+    def run(self, index: int, sizes: Sequence[int], most_octets: int) -> range:
         """Return the indexes to read now, the wanted one first; none of the others above `most_octets`."""
         self._run = min(self._run * 2, LONGEST_RUN) or 1
         end, total = index + 1, sizes[index]
@@ -94,3 +93,9 @@ class Course:
             end += 1
         self._end = end
         return range(index, end)
+
+    def run_of_small(self, index: int, count: int) -> range:
+        """Return the indexes to read now where size does not matter; there are `count` in all."""
+        self._run = min(self._run * 2, LONGEST_RUN) or 1
+        self._end = min(index + self._run, count)
+        return range(index, self._end)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -52,6 +53,7 @@ class SqliteStore:
         self._database = Database(os.path.abspath(path), blobs, reactor, lease_seconds, create)
         self._quota_octets = quota_octets
         self._inline_octets = inline_octets
+        self._feeds: WeakValueDictionary[str, BlobFeed] = WeakValueDictionary()     # blobs being written
         self.accounts = SqliteAccounts(self._database.reader, self._database.writer)
 
     def start(self) -> Deferred[None]:
@@ -93,7 +95,8 @@ class SqliteStore:
         return SqliteDelivery(self._inline_octets, self._feed, self._place, self._forget_blob)
 
     def _feed(self, key: str) -> BlobFeed:
-        return BlobFeed(self._database.in_thread, self._database.blobs, key)
+        feed = self._feeds[key] = BlobFeed(self._database.in_thread, self._database.blobs, key)
+        return feed
 
     def _place(self, body: NewBody, copies: list[NewCopy], all_or_nothing: bool,
                delivery_id: str | None) -> Deferred[Delivered]:
@@ -122,12 +125,18 @@ class SqliteStore:
         return removed
 
     def sweep(self, grace_seconds: int) -> Deferred[int]:
+        """Remove the bodies that no row names and that are older than the grace.
+
+        The grace has to be longer than other processes take from a body's last octet to its row;
+        deliveries of this process are safe with any.
+        """
         return Deferred.fromCoroutine(self._sweep(grace_seconds))
 
     async def _sweep(self, grace_seconds: int) -> int:
         database, blobs = self._database, self._database.blobs
         named = await database.look(upkeep.find_removed_blobs, grace_seconds * 1000)
-        old = [key for key, age in await database.in_thread(blobs.keys) if age >= grace_seconds]
+        old = [key for key, age in await database.in_thread(blobs.keys)
+               if age >= grace_seconds and key not in self._feeds]
         unknown = await database.look(upkeep.find_unknown_blobs, old)
         removed = await database.in_thread(_remove_all, blobs, [*named, *unknown])
         await database.writer.run(upkeep.forget, named)

@@ -44,8 +44,9 @@ class Database:
         self.holder = Holder(lease_seconds)
         self.ahead: ReadAhead[Any] = ReadAhead()
         self.snapshots = SnapshotCache()
-        self.writer = WriterThread(partial(self._open_writer, create), reactor, "mailgate store writer")
+        self.writer = WriterThread(self._open_writer, reactor, "mailgate store writer")
         self.reader = ReaderThread(partial(connect, path), reactor, "mailgate store reader")
+        self._create = create
         self._reactor = reactor
         self._pool: ThreadPool | None = None
         self._renewal = LoopingCall(self._renew)
@@ -57,6 +58,8 @@ class Database:
 
     async def start(self) -> None:
         """Open the database and begin to renew. Raises: StoreUnavailable."""
+        if self._pool is not None:
+            return
         await self.writer.start()       # it migrates, so it goes first
         try:
             await self.reader.start()
@@ -77,13 +80,14 @@ class Database:
         await gatherResults([dropped, self.reader.stop(), self.writer.stop()])
         pool.stop()
 
-    def _open_writer(self, create: bool) -> sqlite3.Connection:
-        connection = connect(self.path, create=create)
+    def _open_writer(self) -> sqlite3.Connection:
+        connection = connect(self.path, create=self._create)
         try:
             prepare(connection)
         except BaseException:
             connection.close()
             raise
+        self._create = False        # opened again after a failure, it must still be there
         return connection
 
     # Work in threads ------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class SqliteMaildrop:
         envelope: Envelope | None = self._read_before(self._envelopes, index, ENVELOPE)
         if envelope is not None:
             return envelope
-        run = self._envelopes.run(index, self.listing.sizes, most_octets=1 << 62)
+        run = self._envelopes.run_of_small(index, len(self.listing))
         return self._read_rows(read_envelopes, run).addCallback(self._take_envelopes, run)
 
     def _read_before(self, course: Course, index: int, kind: Any) -> Any:

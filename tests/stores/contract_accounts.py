@@ -226,6 +226,14 @@ class AccountStoreContract(StoreHooks):
             await self.fault(AccountConflict, accounts.add([Account("fred", addresses=(address,))]))
         self.assertEqual(await accounts.list(), [])
 
+    async def test_accounts_of_neither_kind(self) -> None:
+        """An SDPS host has domains, any other account addresses, and an address has a domain."""
+        accounts = await self.accounts()
+        for account in (Account("xyz", sdps=True, addresses=("a@example.org",)),
+                        Account("fred", domains=("example.org",)), Account("fred", addresses=("fred",))):
+            await self.fault(AccountConflict, accounts.add([account]))
+        self.assertEqual(await accounts.list(), [])
+
     async def test_simultaneous_adds_that_collide(self) -> None:
         """However many ask at once, over two processes, one succeeds."""
         store = await self.make_store()

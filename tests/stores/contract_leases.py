@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.trial.unittest import SkipTest
 
 from mailgate.errors import LeaseLost, MaildropInUse, NoSuchMessage, StoreUnavailable
 from mailgate.model import Admission
@@ -177,6 +178,21 @@ class LeaseContract(StoreHooks):
         after = await store.scan("mrose")
         self.assertEqual([one.unique_id for one in after], [one.unique_id for one in before[1::2]])
         self.assertEqual([one.number for one in after], list(range(1, 1001)))
+
+    async def test_commit_blocking(self) -> None:
+        """Where an adapter offers it (for callers that cannot wait), it is commit, done on return."""
+        store = await self.make_store()
+        other = await self.make_second(store)
+        await self.put(store, "mrose", *MAILS)
+        session = await self.login(store, "mrose")
+        if not hasattr(session, "commit_blocking"):
+            raise SkipTest("this adapter only commits asynchronously")
+        session.commit_blocking({1, 3})
+        self.assertEqual(await self.held(other, "mrose"), MAILS[1:2])
+        stale = await self.login(store, "mrose")
+        await self.expire_holder(store)
+        self.assertRaises(LeaseLost, stale.commit_blocking, {1})
+        self.assertEqual(await self.held(other, "mrose"), MAILS[1:2])
 
     # A session that slept past its lease ----------------------------------------------------
 

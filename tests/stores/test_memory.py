@@ -94,6 +94,24 @@ class AccountTests(MemoryHooks, AccountStoreContract, TestCase):
     """The contract of accounts."""
 
 
+class EmbeddingTests(TestCase):
+    """With the reactor for a clock, as an application has it."""
+
+    async def test_the_reactor_is_a_clock(self) -> None:
+        """Mail of now is younger than an hour; stop leaves the reactor clean."""
+        from twisted.internet import reactor
+
+        store = MemoryStore(clock=reactor)
+        await store.start()
+        self.addCleanup(store.stop)
+        for age_seconds in (0, 3601):
+            envelope = Envelope(b"", b"a@b", int((reactor.seconds() - age_seconds) * 1000))
+            self.assertEqual(await store.deliver().commit([Placement("mrose", None, envelope)]), [None])
+        self.assertEqual(await store.expire(3600), 1)
+        session = await store.open(Admission("mrose"))
+        self.assertEqual(len(session.listing), 1)
+
+
 class MemoryStoreTests(SynchronousTestCase):
     """Deferreds that have fired, time by the clock, no timer left behind."""
 
@@ -226,8 +244,8 @@ class MemoryStoreTests(SynchronousTestCase):
         for store in (self.store, self.store, self.store, twin):
             self.put(b"x", store=store)
         for one in self.successResultOf(self.store.scan("mrose")):
-            delivery = twin.deliver()
-            self.successResultOf(delivery.commit([Placement("mrose", None, one.envelope, b"", one.unique_id)]))
+            imported = Placement("mrose", None, one.envelope, b"", one.unique_id)
+            self.assertEqual(self.successResultOf(twin.deliver().commit([imported])), [None])
         self.put(b"y", store=twin)
         self.put(b"z", store=twin)
         self.assertEqual(len({one.unique_id for one in self.successResultOf(twin.scan("mrose"))}), 5)

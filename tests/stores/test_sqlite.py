@@ -1,47 +1,263 @@
-"""The embedded store: the contracts, and what only it promises."""
+"""The embedded store: the contracts, its interfaces, begin and end, what it keeps in memory."""
 
 from __future__ import annotations
 
-import sqlite3
+import os
+import threading
 
-from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
 
-from mailgate.stores.files import FileBlobStore
-from mailgate.stores.sqlite import SqliteStore
+from mailgate.errors import LeaseLost, MaildropInUse, NoSuchMessage, StoreUnavailable
+from mailgate.interfaces import IAccountStore, IDelivery, IMaildrop, IMaildropStore, IMessageStream
+from mailgate.model import EMPTY_LISTING, Account, Admission
 from tests.stores.contract_accounts import AccountStoreContract
+from tests.stores.contract_base import MIME, StoreHooks
 from tests.stores.contract_maildrops import MaildropStoreContract
+from tests.stores.sqlite_hooks import SqliteHooks
 
-
-class SqliteHooks:
-    """Stores over files of their own; a second store opens the same files as a process would."""
-
-    async def make_store(self, *, quota_octets=None, **options):
-        folder = self.mktemp()
-        __import__("os").makedirs(folder)
-        self.paths = getattr(self, "paths", {})
-        return await self.started(folder, quota_octets=quota_octets, **options)
-
-    async def make_second(self, store):
-        return await self.started(self.paths[id(store)])
-
-    async def started(self, folder, **options):
-        store = SqliteStore(f"{folder}/mail.db", FileBlobStore(f"{folder}/bodies"), reactor=reactor,
-                            lease_seconds=self.lease_seconds, **options)
-        self.paths[id(store)] = folder
-        await store.start()
-        self.addCleanup(store.stop)
-        return store
-
-    async def expire_holder(self, store) -> None:
-        connection = sqlite3.connect(f"{self.paths[id(store)]}/mail.db", isolation_level=None)
-        connection.execute("UPDATE holder SET expires_ms = 0 WHERE id = ?", (store._database.holder.id,))
-        connection.close()
+LARGE = b"Subject: large\r\n\r\n" + b"0123456789abcd\r\n" * 20_000
 
 
 class MaildropTests(SqliteHooks, MaildropStoreContract, TestCase):
     """The contract of maildrops."""
 
 
+class SmallInlineTests(SqliteHooks, MaildropStoreContract, TestCase):
+    """The contract of maildrops, with every body but the smallest in a file."""
+
+    def new_store(self, folder: str, **options: object):
+        return super().new_store(folder, inline_octets=20, **options)
+
+
 class AccountTests(SqliteHooks, AccountStoreContract, TestCase):
     """The contract of accounts."""
+
+
+class BeginAndEndTests(SqliteHooks, StoreHooks, TestCase):
+    """A store before its start, after its stop, and in between."""
+
+    async def test_interfaces(self) -> None:
+        """Store, accounts, maildrop, stream and delivery provide what they say."""
+        store = await self.make_store()
+        await self.put(store, "mrose", LARGE)
+        session = await self.login(store, "mrose")
+        stream = await session.fetch(1)
+        for interface, thing in [(IMaildropStore, store), (IAccountStore, store.accounts), (IMaildrop, session),
+                                 (IMessageStream, stream), (IDelivery, store.deliver())]:
+            verifyObject(interface, thing)
+        stream.close()
+
+    async def test_nothing_is_touched_before_start(self) -> None:
+        """A store that was only made has no file, and refuses; so it does after its stop."""
+        folder = self.temporary_folder()
+        store = self.new_store(f"{folder}/not/there")
+        for _ in range(2):
+            delivery = store.deliver()
+            delivery.write(LARGE)
+            for outcome in (store.open(Admission("mrose")), store.scan("mrose"), store.remove("mrose"),
+                            store.expire(1), store.sweep(1), store.check(), store.accounts.list(),
+                            store.accounts.add([Account("mrose")]),
+                            delivery.commit([self.placement("mrose")])):
+                await self.fault(StoreUnavailable, outcome)
+            await store.stop()
+            store = await self.make_store()
+            await store.stop()
+
+    async def test_a_folder_that_is_missing(self) -> None:
+        """It is an outage; the store can be started once it is there."""
+        store = self.new_store(self.temporary_folder() + "/later")
+        for _ in range(2):
+            await self.fault(StoreUnavailable, store.start())
+        os.mkdir(store.folder)
+        await store.start()
+        self.addCleanup(store.stop)
+        await self.put(store, "mrose", MIME)
+
+    async def test_a_store_is_not_made_unless_asked(self) -> None:
+        """With `create` off a missing file is an outage: a disk may not have been mounted."""
+        store = self.new_store(self.temporary_folder(), create=False)
+        await self.fault(StoreUnavailable, store.start())
+        self.assertEqual(os.listdir(store.folder), [])
+        await (await self.started(store.folder)).stop()
+        await store.start()
+        await store.stop()
+
+    async def test_stop_gives_up_every_lease(self) -> None:
+        """Of this process alone; a session that is left over can do nothing and fails by name."""
+        store = await self.make_store()
+        other = await self.make_second(store)
+        await self.put(store, "mrose", MIME)
+        session = await self.login(store, "mrose")
+        kept = await self.login(other, "other")
+        await store.stop()
+        await store.stop()
+        self.assertEqual((self.count(other, "lease"), self.count(other, "holder")), (1, 1))
+        await (await self.login(other, "mrose")).release()
+        await self.fault(StoreUnavailable, session.fetch(1))
+        await self.fault(StoreUnavailable, session.commit([1]))
+        await session.release()
+        await kept.commit([])
+        self.assertEqual(await self.held(other, "mrose"), [MIME])
+
+    async def test_stop_finishes_what_is_queued(self) -> None:
+        """What was asked for before the stop is done and answered."""
+        store = await self.make_store()
+        asked = [Deferred.fromCoroutine(self.put(store, "mrose", MIME)) for _ in range(20)]
+        await store.stop()
+        await gatherResults(asked)
+        await store.start()
+        self.assertEqual(await self.held(store, "mrose"), [MIME] * 20)
+
+    async def test_start_twice(self) -> None:
+        """The second start finds everything there already."""
+        store = await self.make_store()
+        threads = set(threading.enumerate())
+        await store.start()
+        self.assertEqual(set(threading.enumerate()), threads)
+        await self.put(store, "mrose", MIME)
+
+    async def test_the_file_is_private(self) -> None:
+        """Nobody else can read the database, its log, or the bodies."""
+        store = await self.make_store()
+        await self.put(store, "mrose", LARGE)
+        for folder, folders, names in os.walk(store.folder):
+            for name in names:
+                self.assertEqual(os.stat(f"{folder}/{name}").st_mode & 0o077, 0, name)
+            for name in folders:
+                self.assertEqual(os.stat(f"{folder}/{name}").st_mode & 0o077, 0, name)
+
+
+class SessionTests(SqliteHooks, StoreHooks, TestCase):
+    """One session's maildrop."""
+
+    async def test_a_login_that_is_cancelled_leaves_no_lease(self) -> None:
+        """At any step, the listing included."""
+        store = await self.make_store()
+        await self.put(store, "mrose", *[MIME] * 3)
+        for steps in range(3):
+            opening = store.open(Admission("mrose")).addErrback(lambda failure: None)
+            for _ in range(steps):
+                await store._database.writer.run(lambda cursor: None)
+            opening.cancel()
+            await store._database.writer.run(lambda cursor: None)
+            session = opening.result if steps == 2 else None
+            if session is not None:
+                await session.release()
+            self.assertEqual(self.count(store, "lease"), 0)
+
+    async def test_a_listing_that_fails_leaves_no_lease(self) -> None:
+        """A session that cannot be listed is not left open."""
+        store = await self.make_store()
+        await self.put(store, "mrose", MIME)
+        await store._database.reader.stop()
+        await self.fault(StoreUnavailable, store.open(Admission("mrose")))
+        await store._database.writer.run(lambda cursor: None)
+        self.assertEqual(self.count(store, "lease"), 0)
+        await store._database.reader.start()
+        await (await self.login(store, "mrose")).release()
+
+    async def test_snapshots_are_shared_until_something_changes(self) -> None:
+        """Sessions between two changes have the very same listing; an empty one is everyone's."""
+        store = await self.make_store()
+        other = await self.make_second(store)
+        await self.put(store, "xyz", MIME, user="fred")
+        listings = []
+        for view in (None, None, "fred", "fred", "jim"):
+            session = await self.login(store, "xyz", view)
+            listings.append(session.listing)
+            await session.release()
+        self.assertIs(listings[0], listings[1])
+        self.assertIs(listings[2], listings[3])
+        self.assertIs(listings[4], EMPTY_LISTING)
+        self.assertIsNot(listings[0], listings[2])
+        await self.put(other, "xyz", MIME)
+        self.assertEqual(len((await self.login(store, "xyz", None)).listing), 2)
+
+    async def test_a_removed_maildrop_that_comes_back_is_not_mistaken(self) -> None:
+        """What was kept in memory of the old one does not show in the new one of the same name."""
+        store = await self.make_store()
+        other = await self.make_second(store)
+        for content in (b"one\r\n", b"two\r\n", b"three\r\n"):
+            await self.put(store, "mrose", content)
+            self.assertEqual(await self.held(store, "mrose"), [content])
+            await other.remove("mrose")
+
+    async def test_commit_blocking(self) -> None:
+        """It has removed, durably, when it returns; it raises what commit fails with."""
+        store = await self.make_store()
+        await self.put(store, "mrose", b"1\r\n", LARGE, b"3\r\n")
+        session = await self.login(store, "mrose")
+        statements = await self.trace(store)
+        self.assertIsNone(session.commit_blocking([1, 2]))
+        self.assertIn("COMMIT", statements)
+        self.assertEqual(self.sql(store, "SELECT messages, octets FROM maildrop"), [(1, 3)])
+        self.assertEqual(self.count(store, "lease"), 0)
+        self.assertRaises(LeaseLost, session.commit_blocking, [3])
+        session = await self.login(store, "mrose")
+        await self.expire_holder(store)
+        self.assertRaises(LeaseLost, session.commit_blocking, [1])
+        session = await self.login(store, "mrose")
+        self.assertIsNone(session.commit_blocking([]))
+        self.assertEqual(await self.held(store, "mrose"), [b"3\r\n"])
+
+    async def test_numbers_that_are_no_messages(self) -> None:
+        """They are refused; a commit of one removes nothing and gives up the lease."""
+        store = await self.make_store()
+        await self.put(store, "mrose", MIME)
+        session = await self.login(store, "mrose")
+        for number in (0, -1, 2):
+            await self.fault(NoSuchMessage, session.fetch(number))
+            await self.fault(NoSuchMessage, session.envelope(number))
+        await self.fault(NoSuchMessage, session.commit([1, 0]))
+        self.assertEqual(await self.held(store, "mrose"), [MIME])
+
+    async def test_a_message_that_vanished(self) -> None:
+        """After its lease was lost a session may find a message gone; that fault has a name."""
+        store = await self.make_store()
+        await self.put(store, "mrose", MIME, LARGE)
+        session = await self.login(store, "mrose")
+        await self.expire_holder(store)
+        await (await self.login(await self.make_second(store), "mrose")).commit([1, 2])
+        for number in (1, 2):
+            await self.fault(NoSuchMessage, session.fetch(number))
+            await self.fault(NoSuchMessage, session.envelope(number))
+
+    async def test_a_second_commit(self) -> None:
+        """A session ends once: what comes later removes nothing, and release is always welcome."""
+        store = await self.make_store()
+        await self.put(store, "mrose", MIME)
+        for end in ("commit", "release"):
+            session = await self.login(store, "mrose")
+            await (session.commit([]) if end == "commit" else session.release())
+            await self.fault(LeaseLost, session.commit([1]))
+            await session.release()
+        self.assertEqual(await self.held(store, "mrose"), [MIME])
+
+    async def test_release_while_a_commit_is_under_way(self) -> None:
+        """A client that vanishes after QUIT: the commit is made whole."""
+        store = await self.make_store()
+        await self.put(store, "mrose", MIME, MIME)
+        session = await self.login(store, "mrose")
+        committing = session.commit([1, 2])
+        await session.release()
+        await committing
+        self.assertEqual((await self.held(store, "mrose"), self.count(store, "lease")), ([], 0))
+
+    async def test_views_and_names_that_are_no_text(self) -> None:
+        """Octets of a login or a recipient that were no UTF-8 are data like any other."""
+        store = await self.make_store()
+        await self.put(store, "xyz", MIME, user="gr\udcfc\udcdfe")
+        self.assertEqual(await self.held(store, "xyz", "gr\udcfc\udcdfe"), [MIME])
+        self.assertEqual(await self.held(store, "xyz", "gr\udcfc"), [])
+        await self.put(store, "\udcff", MIME)
+        self.assertEqual(await self.held(store, "\udcff"), [MIME])
+
+    async def test_in_use(self) -> None:
+        """A refused login leaves the session that is there alone."""
+        store = await self.make_store()
+        session = await self.login(store, "mrose")
+        for _ in range(3):
+            await self.fault(MaildropInUse, store.open(Admission("mrose")))
+        await session.commit([])

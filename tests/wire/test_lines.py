@@ -228,6 +228,7 @@ class TakeRestTests(SynchronousTestCase):
         framer = LineFramer(LIMIT)
         framer.feed(b"BDAT 9\r\nabc")
         framer.next_line()
+        self.assertEqual((framer.peek(2), framer.peek(9), framer.pending), (b"ab", b"abc", 3))
         self.assertEqual((framer.take_rest(9), framer.take_rest(6)), (b"abc", b""))
         framer.feed(b"de\nfgh\r\n")
         self.assertEqual(framer.take_rest(6), b"de\nfgh"[:6])
