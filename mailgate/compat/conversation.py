@@ -41,9 +41,10 @@ class Conversation(LineOnlyReceiver, TimeoutMixin):
     MAX_LENGTH = 16384              # octets of a line, its end not counted
     backlogOctets = 64 * 1024       # pipelined octets that may wait before reading pauses
     timeOut = 600                   # seconds of silence (RFC 1939 section 3: at least ten minutes)
-    AUTH_CMDS = [b"CAPA", b"USER", b"PASS", b"APOP", b"AUTH", b"RPOP", b"QUIT"]     # noqa: RUF012
+    AUTH_CMDS = [b"CAPA", b"USER", b"PASS", b"APOP", b"AUTH", b"RPOP", b"QUIT"]
 
     factory: Any = None
+    transport: Any = None
     mbox: Any = None                # the IMailboxPOP3 of the login
     state = "COMMAND"
     blocked: list[bytes] | None = None      # while an answer is pending: lines given to lineReceived

@@ -140,7 +140,9 @@ class POP3(Authorization):
         if type(self).transformChunk is POP3.transformChunk:
             return await fetch_message(self.mbox, index, lines)
         file = await maybeDeferred(self.mbox.getMessage, index)
-        return FileStream(file, lines, form=_Transformed(self.transformChunk))
+        stream = FileStream(file, lines, form=_Transformed(self.transformChunk))
+        whole = stream.whole()
+        return stream if whole is None else whole
 
     def transformChunk(self, chunk: bytes) -> bytes:
         """Return a piece of a message in wire form; override it to send files that need another change.

@@ -29,7 +29,8 @@ class Room:
             self._transport.registerProducer(self, False)   # it says at once that there is room
         if self._transport is None:
             return succeed(None)
-        self._waiting = waiting = Deferred()
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
         return waiting
 
     def leave(self) -> None:

@@ -101,10 +101,10 @@ async def _open(mailbox: Any, exact_sizes: bool) -> Any:
             sizes = await _measured(mailbox, indexes)
         else:
             sizes = array("Q", [said[index] for index in indexes])
-        unique_ids = _distinct(await unique_ids(mailbox, indexes))
+        ids = _distinct(await unique_ids(mailbox, indexes))
     except Exception as fault:
         raise _as_outage("the mailbox could not be listed", fault) from fault
-    return MailboxMaildrop(mailbox, indexes, ScanListing(sizes, unique_ids))
+    return MailboxMaildrop(mailbox, indexes, ScanListing(sizes, ids))
 
 
 async def unique_ids(mailbox: Any, indexes: Sequence[int]) -> list[bytes]:

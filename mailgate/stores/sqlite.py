@@ -60,7 +60,11 @@ class SqliteStore:
         return Deferred.fromCoroutine(self._database.start())
 
     def stop(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._database.stop())
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await DeferredList(list(self._on_disk))     # bodies first: their rows are not queued yet
+        await self._database.stop()
 
     # Sessions -------------------------------------------------------------------------------
 
