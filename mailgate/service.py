@@ -60,7 +60,7 @@ class Listener:
     def begin(self) -> None:
         """Serve those who wait and those who come."""
         self._pause("startReading")
-        log.info("{protocol} at {address}", protocol=self.protocol, address=self.port.getHost())
+        log.info("{protocol} at {address}", protocol=self.protocol, address=spelled(self.port.getHost()))
 
     async def close(self) -> None:
         """Give up the address; sessions go on."""
@@ -73,6 +73,13 @@ class Listener:
         method = getattr(self.port, name, None)
         if method is not None:
             method()
+
+
+def spelled(address: Any) -> str:
+    """Return an address as an operator writes it."""
+    if not hasattr(address, "port"):
+        return str(getattr(address, "name", address))
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 
 class MailgateService(Service):

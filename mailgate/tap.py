@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
 from twisted.python import usage
@@ -27,6 +28,12 @@ class Options(usage.Options, AuthOptionMixin):
     supportedInterfaces = (IUsernamePassword,)
     optParameters = [["config", "c", None, "The configuration file."]]
     optFlags = [["demo", None, "Serve accounts and messages to play with, on loopback, kept under var/."]]
+
+    def addChecker(self, checker: Any) -> None:
+        """Take a checker of --auth. Twisted's `memory` keeps text where POP3 has octets; none would match."""
+        if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
+            checker.users = {_octets(name): _octets(password) for name, password in checker.users.items()}
+        super().addChecker(checker)
 
     def postOptions(self) -> None:
         """Raises: UsageError."""
@@ -64,9 +71,18 @@ def makeService(options: Options) -> DaemonService:
             config = Settings(options["config"] or os.environ.get("MAILGATE_CONFIG")).config
         return DaemonService(
             config, reactor=reactor, further=options.get("credCheckers", ()), **hooks,
-            in_background=not (options.parent or {}).get("nodaemon", True))
+            in_background=_in_background(options.parent))
     except ConfigurationError as fault:
         leave(fault.problems, os.EX_CONFIG)
+
+
+def _in_background(runner: Any) -> bool:
+    """Return whether twistd will fork; `twist` and embedders never do."""
+    return runner is not None and not runner.get("nodaemon", True)
+
+
+def _octets(text: Any) -> Any:
+    return text.encode() if isinstance(text, str) else text
 
 
 def leave(lines: Sequence[str], code: int) -> NoReturn:

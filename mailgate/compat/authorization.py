@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import binascii
+import hashlib
+import hmac
 from typing import Any
 
 from twisted.cred.credentials import UsernamePassword
@@ -23,6 +25,16 @@ from mailgate.wire.shown import shown
 log = Logger()
 
 
+class TimestampCredentials(APOPCredentials):
+    """APOP's claim (RFC 1939 section 7). Twisted's own compares text with octets, so that none is true."""
+
+    def checkPassword(self, password: bytes | str) -> bool:
+        """Return whether the digest is that of the challenge and this password."""
+        octets = password.encode("utf-8") if isinstance(password, str) else password
+        expected = hashlib.md5(self.magic + octets).hexdigest().encode()
+        return hmac.compare_digest(expected, self.digest.lower())
+
+
 class Authorization(Conversation):
     """Greeting, USER, PASS, APOP, AUTH and logging out.
 
@@ -35,7 +47,8 @@ class Authorization(Conversation):
     _onLogout: Any = None
     _auth: Any = None
     _marking = False                        # the mailbox holds marks that no QUIT has committed
-    _quitting = False                       # a QUIT commits, or did
+    _quitting = False                       # a subclass's QUIT commits, or did
+    _changing = False                       # the mailbox is about to mark, unmark or commit
 
     # The ends of a connection -----------------------------------------------------------------
 
@@ -51,9 +64,9 @@ class Authorization(Conversation):
         self._note("connected")
 
     def connectionLost(self, reason: Any = None) -> None:
-        """Log out. What an operation has under way is awaited: it may be a deletion or a QUIT."""
+        """Log out. A deletion or a QUIT that is under way is awaited."""
         super().connectionLost(reason)
-        if not self._operations:
+        if not self._changing:
             self._leave()
 
     def generateMagic(self) -> bytes:
@@ -75,6 +88,13 @@ class Authorization(Conversation):
         logout, self._onLogout = self._onLogout, None
         if logout is not None:
             await self._logOut(logout)
+
+    async def _change(self, method: Any, *args: Any) -> None:
+        self._changing = True
+        try:
+            await maybeDeferred(method, *args)
+        finally:
+            self._changing = False
 
     async def _undelete(self) -> None:
         try:
@@ -113,7 +133,7 @@ class Authorization(Conversation):
 
     def authenticateUserAPOP(self, user: bytes, digest: bytes) -> Any:
         """Return (IMailboxPOP3, mailbox, logout), or a Deferred of it. Raises: UnauthorizedLogin."""
-        return self._ask(APOPCredentials(self.magic, user, digest))
+        return self._ask(TimestampCredentials(self.magic, user, digest))
 
     def authenticateUserPASS(self, user: bytes, password: bytes) -> Any:
         """The same for a name and a password."""

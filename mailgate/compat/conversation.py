@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any
 
@@ -184,13 +184,21 @@ class Conversation(LineOnlyReceiver, TimeoutMixin):
 
     def _longOperation(self, d: Deferred[Any]) -> Deferred[Any]:
         """Hold up commands, and the timeout, until a Deferred has fired; answer its failure."""
+        self._block()
+        d.addErrback(self._ebCommand)
+        return d.addBoth(self._unblock)
+
+    def _operate(self, coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
+        """Do the same with what begins only once commands are held up."""
+        self._block()
+        return Deferred.fromCoroutine(coroutine).addErrback(self._ebCommand).addBoth(self._unblock)
+
+    def _block(self) -> None:
         if self.blocked is None:
             self.blocked = []
             self._idleTimeOut = self.timeOut
             self.setTimeout(None)
         self._operations += 1
-        d.addErrback(self._ebCommand)
-        return d.addBoth(self._unblock)
 
     def _unblock(self, result: Any) -> Any:
         self._operations -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import coiterate
 from twisted.logger import Logger
 from twisted.mail.pop3 import POP3Error
@@ -68,7 +68,7 @@ class POP3(Authorization):
     def do_UIDL(self, i: Any = None) -> Any:
         """The unique-ids, or one (RFC 1939 section 7)."""
         if i is None:
-            return self._longOperation(Deferred.fromCoroutine(self._listIds()))
+            return self._operate(self._listIds())
 
         async def answer(number: int, size: int) -> None:
             unique_id, = await unique_ids(self.mbox, [number - 1])
@@ -89,7 +89,7 @@ class POP3(Authorization):
         if number is None:
             self.failResponse(bad)
             return None
-        return self._longOperation(Deferred.fromCoroutine(self._sized(number, answer, bad)))
+        return self._operate(self._sized(number, answer, bad))
 
     async def _sized(self, number: int, answer: Callable[[int, int], Any], bad: bytes) -> None:
         try:
@@ -157,7 +157,7 @@ class POP3(Authorization):
         """Mark a message in the mailbox; any end but QUIT takes it back."""
         async def answer(number: int, size: int) -> None:
             self._marking = True
-            await maybeDeferred(self.mbox.deleteMessage, number - 1)
+            await self._change(self.mbox.deleteMessage, number - 1)
             self.successResponse()
 
         return self._about(i, answer, BAD_NUMBER)
@@ -168,12 +168,13 @@ class POP3(Authorization):
 
     def do_RSET(self) -> Any:
         """Unmark every message."""
-        def answer(_: Any) -> None:
+        async def unmark() -> None:
+            await self._change(self.mbox.undeleteMessages)
             self._marking = False
             self._highest = 0
             self.successResponse()
 
-        return self._longOperation(maybeDeferred(self.mbox.undeleteMessages).addCallback(answer))
+        return self._operate(unmark())
 
     def do_LAST(self) -> None:
         """The highest message-number that was read (RFC 1460)."""
@@ -193,14 +194,14 @@ class POP3(Authorization):
             self.successResponse()
             self._close()
             return None
-        return self._longOperation(Deferred.fromCoroutine(self._quit()))
+        return self._operate(self._quit())
 
     async def _quit(self) -> None:
         failure: Exception | None = None
         try:
             # Our own mailbox blocks in sync, for who cannot wait.
             commit = self.mbox.commit if isinstance(self.mbox, MaildropMailbox) else self.mbox.sync
-            await maybeDeferred(commit)
+            await self._change(commit)
             self._marking = False
         except Exception as fault:
             log.failure("sync failed")

@@ -16,6 +16,7 @@ from mailgate.demo.samples import Sample, samples
 from mailgate.errors import ConfigurationError
 from mailgate.model import Account, Envelope, Placement
 from mailgate.names import fold
+from mailgate.service import spelled
 from mailgate.wire.headers import preamble, received_line
 
 FOLDER = Path("var")
@@ -108,7 +109,7 @@ def announce(service: Any) -> None:
 def announcement(service: Any) -> str:
     """Return the text; ports are those that were really bound."""
     ports = {listener.protocol: listener.port.getHost() for listener in service.listeners}
-    where = ", ".join(f"{name.upper()} on {_spelled(address)}" for name, address in ports.items())
+    where = ", ".join(f"{name.upper()} on {spelled(address)}" for name, address in ports.items())
     passwords = " or ".join(f'"{one}"' for one in SDPS_PASSWORDS)
     pop3 = ports.get("pop3")
     commands = "" if pop3 is None else f"""
@@ -125,10 +126,6 @@ Accounts:
 {commands}
 Its files are in {service.config.folder}; control-C ends it.
 """
-
-
-def _spelled(address: Any) -> str:
-    return f"{address.host}:{address.port}" if hasattr(address, "port") else str(address)
 
 
 def curl_command(host: str, port: int) -> str:

@@ -113,9 +113,11 @@ async def unique_ids(mailbox: Any, indexes: Sequence[int]) -> list[bytes]:
     for start in range(0, len(indexes), ASKED_AT_ONCE):
         answers = [mailbox.getUidl(index) for index in indexes[start:start + ASKED_AT_ONCE]]
         if any(isinstance(answer, Deferred) for answer in answers):
-            answers = await gatherResults(
-                [answer if isinstance(answer, Deferred) else succeed(answer) for answer in answers],
-                consumeErrors=True)
+            later = [answer if isinstance(answer, Deferred) else succeed(answer) for answer in answers]
+            try:
+                answers = await gatherResults(later, consumeErrors=True)
+            except FirstError as first:
+                raise first.subFailure.value from first
         said += answers
     return [legal_unique_id(answer) for answer in said]
 
@@ -160,8 +162,6 @@ async def _measured(mailbox: Any, indexes: Sequence[int]) -> array[int]:
 
 def _as_outage(what: str, fault: Exception) -> MailgateError:
     """Return our fault for an exception of the application's; a bug of it is logged in full."""
-    if isinstance(fault, FirstError):
-        fault = fault.subFailure.value
     if isinstance(fault, MailgateError):
         return fault
     if not isinstance(fault, (OSError, CancelledError)):

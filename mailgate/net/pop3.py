@@ -1,355 +1,29 @@
-"""POP3 over a transport: move octets between it and a Session, and time the silence. Decides nothing.
+"""POP3 for any twisted.cred portal: the factory, and what all connections of a listener share.
 
-`POP3Factory` takes any twisted.cred portal, which is asked for IMaildrop (ours) or IMailboxPOP3
-(Twisted's, served through an adapter).
+The portal is asked for IMaildrop (ours) or IMailboxPOP3 (Twisted's, served through an adapter).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
-from twisted.mail.interfaces import IMailboxPOP3
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory, Protocol
 
 from mailgate.auth.credentials import PasswordLogin
 from mailgate.auth.portal import MailgatePortal
 from mailgate.auth.sasl import MECHANISMS, Mechanism
-from mailgate.errors import LoginRefused
-from mailgate.interfaces import IMaildrop, IMessageStream
-from mailgate.net.faults import as_fault
 from mailgate.net.idle import IdleClock
-from mailgate.net.mailboxes import open_mailbox
-from mailgate.net.progress import octets_taken
-from mailgate.pop3.effects import CLOSE, Ask, Commit, Fetch, LogIn, Pour, ShowEnvelope, Turn
+from mailgate.net.pop3_protocol import POP3Protocol
 from mailgate.pop3.policy import Policy
-from mailgate.pop3.session import NOTHING, Session, Table
+from mailgate.pop3.session import Table
 
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
 
-WRITE_OCTETS = 32 * 1024   # gathered answers of that size are written before more are made
 STOP_GRACE_SECONDS = 5.0   # how long a shutdown waits for clients to take what was sent
-
-log = Logger()
-_LATER = object()          # stands for an outcome that has not come yet
-
-
-@implementer(IPushProducer)
-class POP3Protocol(Protocol):
-    """One connection. Slots, because tens of thousands of them are idle at a time."""
-
-    __slots__ = ("factory", "transport", "connected", "peer", "_session", "_maildrop", "_logout",
-                 "_committing", "_logging_in", "_attempted", "_delayed", "_congested", "_paused", "_pouring",
-                 "_drained", "_heard", "_stalled", "_taken", "_closing")
-
-    def __init__(self, factory: POP3Factory) -> None:
-        self.factory: Any = factory
-        self.transport: Any = None
-        self.peer: str | None = None             # the client's address; None over a unix socket
-        self._session: Session
-        self._maildrop: Any = None
-        self._logout: Callable[[], object] | None = None
-        self._committing = False                 # QUIT is under way: it ends by itself
-        self._logging_in: Deferred[Any] | None = None
-        self._attempted = 0.0                    # when the pending login was asked for
-        self._delayed: Any = None                # the delayed call of a refused login's answer
-        self._congested = False                  # the transport is full
-        self._stalled = 0.0                      # since when the client has taken nothing
-        self._taken = 0                          # octets it had taken by then
-        self._paused = False                     # reading is paused: the backlog is full
-        self._pouring: Deferred[None] | None = None
-        self._drained: Deferred[None] | None = None
-        self._heard = 0.0                        # time of the last sign of life
-        self._closing = False                    # nothing more is said
-
-    # The transport's side ---------------------------------------------------------------------
-
-    def connectionMade(self) -> None:
-        """Greet."""
-        factory, transport = self.factory, self.transport
-        self.peer = getattr(transport.getPeer(), "host", None)
-        no_delay = getattr(transport, "setTcpNoDelay", None)
-        if no_delay is not None:
-            no_delay(True)                       # without it a small reply may wait 40 ms
-        allowed = factory.policy.plaintext_login
-        self._session = factory.table.conversation(
-            factory.table, factory.policy, mechanisms=factory.mechanisms,
-            plaintext_allowed=is_loopback(self.peer) if allowed is None else allowed)
-        factory.idle.add(self)
-        self._heard = factory.clock.seconds()
-        transport.registerProducer(self, True)
-        self._run(self._session.open())
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take octets; what can be answered at once is answered in this turn, in one write."""
-        self._heard = self.factory.clock.seconds()
-        self._session.receive(data)
-        self._run()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Release everything; remove nothing (RFC 1939 section 6)."""
-        self.transport = None
-        self.factory.idle.discard(self)
-        if self._delayed is not None:
-            self._delayed.cancel()
-            self._delayed = None
-        if self._pouring is not None:
-            self._pouring.cancel()
-        if self._logging_in is not None and self.factory.cancels_logins:
-            self._logging_in.cancel()
-        if not self._committing:
-            Deferred.fromCoroutine(self._leave())
-        self.factory.ended(self)
-
-    # The transport's wish for silence (IPushProducer): its buffer is full, or empty again
-    def pauseProducing(self) -> None:
-        """Stop answering until the client has taken what is sent."""
-        self._congested = True
-        self._stalled = self.factory.clock.seconds()
-
-    def resumeProducing(self) -> None:
-        """Go on: the client took everything."""
-        self._congested = False
-        self._heard = self.factory.clock.seconds()
-        if self._drained is not None:
-            drained, self._drained = self._drained, None
-            drained.callback(None)
-        else:
-            self._run()
-
-    def stopProducing(self) -> None:
-        """The transport is gone; connectionLost follows."""
-
-    def tick(self, now: float) -> None:
-        """Cut a client that is silent, that takes nothing, or that does not let go."""
-        limits = self.factory.policy.limits
-        if self._closing or self._congested:
-            taken = octets_taken(self.transport)
-            if taken is not None and taken != self._taken:
-                self._taken, self._stalled = taken, now
-            silent, limit = now - self._stalled, limits.progress_seconds
-        elif self._session.asking:
-            return                                   # it is our turn
-        else:
-            silent = now - self._heard
-            limit = limits.login_seconds if self._maildrop is None else limits.idle_seconds
-        if silent >= limit:
-            self.transport.abortConnection()         # silently (RFC 1939 section 3)
-
-    def dismiss(self) -> None:
-        """Close for a shutdown: between two replies, and a QUIT under way is finished first."""
-        if self._closing or self._committing:
-            return
-        if not self._session.asking and not self._congested:
-            self._write([b"-ERR [SYS/TEMP] service is stopping\r\n"])
-        if self._pouring is not None:
-            self.cut()
-        else:
-            self._close()
-
-    # Turns ----------------------------------------------------------------------------------
-
-    def _run(self, turn: Turn = NOTHING) -> None:
-        """Carry out turns while there is something to read and room for answers.
-
-        All that can be answered now leaves in one write; an ask that is answered at once goes on.
-        """
-        session = self._session
-        octets = [turn.octets]
-        while True:
-            if turn.then is CLOSE:
-                self._write(octets)
-                self._close()
-                return
-            if turn.then is not None:
-                if isinstance(turn.then, Pour):     # it writes, so what comes first has to be out
-                    self._write(octets)
-                result = self._perform(turn.then)
-                if result is _LATER:
-                    break
-                turn = session.outcome(result)
-            elif (session.pending and not session.asking and not self._congested
-                  and not self._closing):
-                turn = session.advance()
-                if turn is NOTHING:
-                    break
-            else:
-                break
-            octets.append(turn.octets)
-            if len(turn.octets) >= WRITE_OCTETS:
-                self._write(octets)
-        self._write(octets)
-        # What waits for its turn is bounded here; a line that waits for its end, by its own limit.
-        waits = session.asking or self._congested
-        self._bound_backlog(session.pending if waits else 0)
-
-    def _bound_backlog(self, pending: int) -> None:
-        """Read on only while few pipelined octets wait; what is not read stays with the client."""
-        full = pending > self.factory.policy.limits.backlog_octets
-        if full != self._paused and self.transport is not None and not self._closing:
-            self._paused = full
-            if full:
-                self.transport.pauseProducing()
-            else:
-                self.transport.resumeProducing()
-
-    def _write(self, octets: list[bytes]) -> None:
-        """Let octets leave, in one write; empties the list. There is no other way out."""
-        data = b"".join(octets)
-        octets.clear()
-        if data and self.transport is not None and not self._closing:
-            self.transport.write(data)
-
-    def _close(self) -> None:
-        self._closing = True
-        self._stalled = self.factory.clock.seconds()
-        if self.transport is not None:
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
-
-    def cut(self) -> None:
-        """End the connection at once; what was not taken yet is lost."""
-        self._closing = True
-        self._stalled = self.factory.clock.seconds()
-        if self.transport is not None:
-            self.transport.abortConnection()
-
-    # Asks -------------------------------------------------------------------------------------
-
-    def _perform(self, ask: Ask) -> object:
-        """Begin what the session asks for; return its result or fault, or _LATER."""
-        if isinstance(ask, Fetch):
-            pending = self._maildrop.fetch(ask.number, ask.body_lines)
-        elif isinstance(ask, LogIn):
-            pending = self._logging_in = Deferred.fromCoroutine(self._log_in(ask))
-        elif isinstance(ask, ShowEnvelope):
-            pending = self._maildrop.envelope(ask.number)
-        elif isinstance(ask, Commit):
-            pending = Deferred.fromCoroutine(self._commit(ask))
-        else:
-            pending = self._pouring = Deferred.fromCoroutine(self._pour(ask.stream))
-        return self._now_or_later(pending) if isinstance(pending, Deferred) else pending
-
-    def _now_or_later(self, pending: Deferred[Any]) -> object:
-        """Return what the Deferred has, or _LATER when it comes by `_answered`.
-
-        What is there already is taken in the caller's loop: a client that pipelines makes no
-        recursion.
-        """
-        arrived: list[object] = []
-        waiting = False
-
-        def take(result: object) -> None:
-            if waiting:
-                self._answered(result)
-            else:
-                arrived.append(result)
-
-        pending.addBoth(take)
-        waiting = True
-        return self._judged(arrived[0]) if arrived else _LATER
-
-    def _judged(self, result: object) -> object:
-        """Turn a failure into its fault, and hold a refused login back until its fixed time."""
-        if isinstance(result, Failure):
-            result = as_fault(result)
-        if isinstance(result, LoginRefused) and self.transport is not None:
-            log.info("login refused for {peer}", peer=self.peer)
-            delay = self._failure_delay()
-            if delay > 0:
-                self._delayed = self.factory.clock.callLater(delay, self._refuse_late, result)
-                return _LATER
-        return result
-
-    def _failure_delay(self) -> float:
-        """Return seconds until the next multiple of the fixed time since the attempt.
-
-        A check that took longer than one period waits for the end of the next: how long a check
-        takes tells about the account.
-        """
-        period = self.factory.policy.limits.failure_delay_seconds
-        if not period:
-            return 0.0
-        passed = self.factory.clock.seconds() - self._attempted
-        return math.ceil(passed / period or 1) * period - passed
-
-    def _refuse_late(self, fault: LoginRefused) -> None:
-        self._delayed = None
-        self._go_on(fault)
-
-    def _answered(self, result: object) -> None:
-        """Take an outcome that came later than its ask."""
-        judged = self._judged(result)
-        if judged is not _LATER:
-            self._go_on(judged)
-
-    def _go_on(self, result: object) -> None:
-        if self.transport is None or self._closing:
-            if IMessageStream.providedBy(result):
-                result.close()
-            return
-        self._heard = self.factory.clock.seconds()
-        self._run(self._session.outcome(result))
-
-    async def _log_in(self, ask: LogIn) -> Any:
-        """Return the maildrop of the claim. A client that is gone by then is logged out at once."""
-        self._attempted = self.factory.clock.seconds()
-        credentials = PasswordLogin(ask.claim.name, ask.claim.password, self.peer)
-        interface, avatar, self._logout = await maybeDeferred(
-            self.factory.portal.login, credentials, None, IMaildrop, IMailboxPOP3)
-        try:
-            maildrop = avatar if interface is IMaildrop else await maybeDeferred(open_mailbox, avatar)
-        except BaseException:
-            await self._leave()                     # after -ERR no lock is kept (RFC 1939 section 4)
-            raise
-        self._logging_in = None
-        self._maildrop = maildrop
-        if self.transport is None:
-            await self._leave()
-        return maildrop
-
-    async def _commit(self, ask: Commit) -> None:
-        self._committing = True
-        maildrop, self._maildrop = self._maildrop, None
-        try:
-            await maybeDeferred(maildrop.commit, ask.marked)
-        finally:
-            await self._leave()
-
-    async def _leave(self) -> None:
-        """Release the maildrop unless QUIT has, and log the avatar out; each once."""
-        maildrop, self._maildrop = self._maildrop, None
-        logout, self._logout = self._logout, None
-        for step in (maildrop and maildrop.release, logout):
-            if step:
-                try:
-                    await maybeDeferred(step)
-                except Exception:
-                    log.failure("a session could not be ended in order")
-
-    async def _pour(self, stream: Any) -> None:
-        """Send a stream at the client's pace. A torn message is never ended: the connection is."""
-        try:
-            while piece := await stream.read():
-                self._write([piece])
-                if self._congested:
-                    self._drained = Deferred()
-                    await self._drained
-        except CancelledError:
-            pass                                    # the client is gone
-        except Exception:
-            log.failure("a message could not be read to its end")
-            self.cut()
-        finally:
-            self._pouring = self._drained = None
-            stream.close()
 
 
 class POP3Factory(Factory):
@@ -382,6 +56,13 @@ class POP3Factory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """Return a connection's protocol; None while stopping, and then it is closed."""
         return None if self._stopping else POP3Protocol(self)
+
+    def takes_passwords(self, peer: str | None) -> bool:
+        """Return whether USER and the like are taken from a peer: policy, and a checker for them."""
+        allowed = self.policy.plaintext_login
+        if not (is_loopback(peer) if allowed is None else allowed):
+            return False
+        return any(kind.implementedBy(PasswordLogin) for kind in self.portal.listCredentialsInterfaces())
 
     def shutdown(self) -> Deferred[None]:
         """Tell every client and close; QUITs under way are finished. Fires when all are gone."""

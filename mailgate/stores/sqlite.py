@@ -10,7 +10,7 @@ import os
 from typing import Any
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -54,6 +54,7 @@ class SqliteStore:
         self._quota_octets = quota_octets
         self._inline_octets = inline_octets
         self._feeds: WeakValueDictionary[str, BlobFeed] = WeakValueDictionary()     # blobs being written
+        self._commits: set[Deferred[None]] = set()      # deliveries being committed; each fires at its end
         self.accounts = SqliteAccounts(self._database.reader, self._database.writer)
 
     def start(self) -> Deferred[None]:
@@ -63,7 +64,7 @@ class SqliteStore:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await DeferredList(list(self._on_disk))     # bodies first: their rows are not queued yet
+        await DeferredList(list(self._commits))     # while a body is being synced its rows are not queued yet
         await self._database.stop()
 
     # Sessions -------------------------------------------------------------------------------
@@ -96,8 +97,7 @@ class SqliteStore:
     # Delivery -------------------------------------------------------------------------------
 
     def deliver(self) -> IDelivery:
-        return SqliteDelivery(self._inline_octets, self._feed, self._place, self._forget_blob)
-
+        return SqliteDelivery(self._inline_octets, self._feed, self._place, self._forget_blob, self._commits)
     def _feed(self, key: str) -> BlobFeed:
         feed = self._feeds[key] = BlobFeed(self._database.in_thread, self._database.blobs, key)
         return feed

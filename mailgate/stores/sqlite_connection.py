@@ -78,7 +78,10 @@ def migrations() -> list[str]:
 
 
 def split_statements(script: str) -> list[str]:
-    """Return the statements of a script: one that is run whole would commit the transaction."""
+    """Return the statements of a script, each ending with its line.
+
+    A script that SQLite runs whole would commit the transaction first.
+    """
     statements, begun = [], ""
     for line in script.splitlines(keepends=True):
         begun += line

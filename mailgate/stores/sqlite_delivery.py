@@ -6,6 +6,7 @@ import base64
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
@@ -22,6 +23,8 @@ from mailgate.wire.dots import WireForm
 KEY_OCTETS = 16             # of chance in the key of a delivery: never met again
 Outcomes = list["Exception | None"]
 
+T = TypeVar("T")
+
 _UNIQUE_ID = re.compile(rb"[\x21-\x7e]{1,70}")      # RFC 1939 section 7
 
 
@@ -35,15 +38,17 @@ class SqliteDelivery:
     """Small messages wait in memory and go into their row; larger ones are fed to the blob store.
 
     `place(body, copies, all_or_nothing, delivery_id)` runs the transaction; `forget_blob(key)`
-    removes a blob that no row names.
+    removes a blob that no row names; `commits` holds a Deferred for every commit under way.
     """
 
     def __init__(self, inline_octets: int, feed: Callable[[str], BlobFeed],
-                 place: Callable[..., Deferred[Delivered]], forget_blob: Callable[[str], None]) -> None:
+                 place: Callable[..., Deferred[Delivered]], forget_blob: Callable[[str], None],
+                 commits: set[Deferred[None]]) -> None:
         self._inline_octets = inline_octets
         self._new_feed = feed
         self._place = place
         self._forget_blob = forget_blob
+        self._commits = commits
         self._key = new_key()
         self._form = WireForm()
         self._pieces: list[bytes] = []      # while it is small
@@ -76,8 +81,11 @@ class SqliteDelivery:
         if any(_UNIQUE_ID.fullmatch(copy.unique_id) is None for copy in copies):
             self._drop_feed()
             return fail(MessageMalformed("a unique-id that POP3 cannot carry"))
+        end: Deferred[None] = Deferred()
+        self._commits.add(end)
         on_disk: Deferred[None] = succeed(None) if self._feed is None else self._feed.finish()
-        return on_disk.addCallback(self._place_rows, copies, all_or_nothing, delivery_id)
+        placing = on_disk.addCallback(self._place_rows, copies, all_or_nothing, delivery_id)
+        return placing.addBoth(self._end_commit, end)
 
     def abort(self) -> None:
         if not self._ended:
@@ -113,6 +121,11 @@ class SqliteDelivery:
         if self._feed is not None and not delivered.body_used:
             self._forget_blob(self._key)
         return delivered.outcomes
+
+    def _end_commit(self, outcome: T, end: Deferred[None]) -> T:
+        self._commits.remove(end)
+        end.callback(None)
+        return outcome
 
     def _not_placed(self, failure: Failure) -> Failure:
         """Remove the blob of a transaction that failed for want of space.

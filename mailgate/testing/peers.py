@@ -40,8 +40,8 @@ EVERYTHING = 1 << 62
 class MemoryTransport:
     """The server's end. Octets wait in it until the `Peer` takes them.
 
-    `writes` counts calls that brought octets, `late` keeps what was written after the connection's
-    end was asked for: such octets never reach a peer behind TLS, so a server should write none.
+    `writes` counts calls that brought octets. `late` keeps what was written after `loseConnection`:
+    such octets never reach a peer behind TLS, so a server should write none.
     """
 
     def __init__(self, peer: IAddress, host: IAddress, high_water_octets: int = HIGH_WATER_OCTETS) -> None:
@@ -68,10 +68,10 @@ class MemoryTransport:
         """Queue octets; pauses a streaming producer once more than the high-water mark wait."""
         if not isinstance(data, bytes):
             raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
-        if not self.connected or self.disconnecting:
-            self.late += data
+        if not self.connected or self.aborting or not data:
             return
-        if not data:
+        if self.disconnecting:
+            self.late += data
             return
         self.writes += 1
         self.waiting += len(data)

@@ -264,6 +264,8 @@ class _Performance:
                 self._happen(step.name)
         self._no_surplus("the end of the script")
         self._peer.vanish()
+        if self._peer.transport.late:
+            self._fail("no octet after the server asked to close", f"S: {_show(self._peer.transport.late)}")
 
     def _send(self) -> None:
         octets, self._said = b"".join(self._said), []

@@ -44,6 +44,7 @@ class Server:
         self.clock = clock or Clock()
         self.realm = Realm(list(mails), asynchronous=asynchronous, prepare=prepare)
         self.users = Users(passwords or PASSWORDS)
+        self.peers: list[Peer] = []
         self.factory = POP3Factory(portal_of(self.realm, self.users), policy=policy, clock=self.clock)
 
     @property
@@ -53,7 +54,8 @@ class Server:
 
     def connect(self, address: Address = LOOPBACK, **how: Any) -> Peer:
         """Return a peer that was greeted."""
-        return Peer(self.factory, clock=self.clock, address=address, **how)
+        self.peers.append(Peer(self.factory, clock=self.clock, address=address, **how))
+        return self.peers[-1]
 
     def log_in(self, **how: Any) -> Peer:
         """Return a peer that has logged in, with every reply read and forgotten."""
@@ -66,7 +68,9 @@ class Server:
 
     def left_behind(self) -> list[str]:
         """Return what is wrong now that every connection is gone; empty when nothing is."""
-        return self.realm.gone_well() + [f"still due: {call}" for call in self.clock.getDelayedCalls()]
+        return [*self.realm.gone_well(),
+                *[f"still due: {call}" for call in self.clock.getDelayedCalls()],
+                *[f"written too late: {peer.transport.late!r}" for peer in self.peers if peer.transport.late]]
 
 
 class ConversationCase(SynchronousTestCase):

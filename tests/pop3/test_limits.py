@@ -354,6 +354,17 @@ class IdleTests(SynchronousTestCase):
         self.assertGreaterEqual(self.quiet_seconds(peer, 120), 120)
         self.assertEqual(server.left_behind(), [])
 
+    def test_client_that_stops_reading_at_the_end(self) -> None:
+        """A closing server does not wait for ever for a client to take the last octets."""
+        for octets in (b"RETR 1\r\nQUIT\r\n", b"RETR 1\r\n" + b"XYZZY\r\n" * 20):
+            server = Server([mail_of(60_000)])
+            peer = server.log_in(reading_octets=0)
+            peer.say(octets)
+            self.assertTrue(peer.transport.disconnecting)
+            self.assertFalse(peer.closed)
+            self.assertGreaterEqual(self.quiet_seconds(peer, 120), 100)
+            self.assertEqual(server.left_behind(), [])
+
     def test_one_clock_for_all(self) -> None:
         """Sessions have no timers of their own: one clock runs while there are connections, and stops."""
         server = Server()

@@ -25,7 +25,8 @@ class SqliteHooks:
     def new_store(self, folder: str, **options: object) -> SqliteStore:
         """Return a store over a folder that is not started."""
         options.setdefault("lease_seconds", self.lease_seconds)
-        store = SqliteStore(f"{folder}/mail.db", FileBlobStore(f"{folder}/bodies"), reactor=reactor, **options)
+        blobs = FileBlobStore(f"{folder}/bodies")
+        store = SqliteStore(f"{folder}/mail.db", blobs, reactor=reactor, **options)
         store.folder = folder
         return store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -28,7 +28,7 @@ class SmallInlineTests(SqliteHooks, MaildropStoreContract, TestCase):
     """The contract of maildrops, with every body but the smallest in a file."""
 
     def new_store(self, folder: str, **options: object):
-        return super().new_store(folder, inline_octets=20, **options)
+        return super().new_store(folder, inline_octets=len(MIME), **options)
 
 
 class AccountTests(SqliteHooks, AccountStoreContract, TestCase):
@@ -44,8 +44,10 @@ class BeginAndEndTests(SqliteHooks, StoreHooks, TestCase):
         await self.put(store, "mrose", LARGE)
         session = await self.login(store, "mrose")
         stream = await session.fetch(1)
-        for interface, thing in [(IMaildropStore, store), (IAccountStore, store.accounts), (IMaildrop, session),
-                                 (IMessageStream, stream), (IDelivery, store.deliver())]:
+        for interface, thing in [
+            (IMaildropStore, store), (IAccountStore, store.accounts), (IMaildrop, session),
+            (IMessageStream, stream), (IDelivery, store.deliver()),
+        ]:
             verifyObject(interface, thing)
         stream.close()
 
@@ -102,13 +104,17 @@ class BeginAndEndTests(SqliteHooks, StoreHooks, TestCase):
         self.assertEqual(await self.held(other, "mrose"), [MIME])
 
     async def test_stop_finishes_what_is_queued(self) -> None:
-        """What was asked for before the stop is done and answered."""
+        """What was asked for before the stop is done and answered, bodies in files too."""
         store = await self.make_store()
-        asked = [Deferred.fromCoroutine(self.put(store, "mrose", MIME)) for _ in range(20)]
+        asked = []
+        for content in (MIME, LARGE) * 5:
+            delivery = store.deliver()
+            delivery.write(content)
+            asked.append(delivery.commit([self.placement("mrose")]))
         await store.stop()
-        await gatherResults(asked)
+        self.assertEqual(await gatherResults(asked), [[None]] * 10)
         await store.start()
-        self.assertEqual(await self.held(store, "mrose"), [MIME] * 20)
+        self.assertEqual(len(await self.held(store, "mrose")), 10)
 
     async def test_start_twice(self) -> None:
         """The second start finds everything there already."""
@@ -248,10 +254,11 @@ class SessionTests(SqliteHooks, StoreHooks, TestCase):
     async def test_views_and_names_that_are_no_text(self) -> None:
         """Octets of a login or a recipient that were no UTF-8 are data like any other."""
         store = await self.make_store()
-        await self.put(store, "xyz", MIME, user="gr\udcfc\udcdfe")
+        place = self.placement("xyz", "gr\udcfc\udcdfe", recipient=b"gr\xfc\xdfe@xyz")
+        await self.deliver(store, MIME, place)
         self.assertEqual(await self.held(store, "xyz", "gr\udcfc\udcdfe"), [MIME])
         self.assertEqual(await self.held(store, "xyz", "gr\udcfc"), [])
-        await self.put(store, "\udcff", MIME)
+        await self.deliver(store, MIME, self.placement("\udcff", recipient=b"\xff@xyz"))
         self.assertEqual(await self.held(store, "\udcff"), [MIME])
 
     async def test_in_use(self) -> None:

@@ -1,0 +1,203 @@
+"""`mailgate import`: what is kept of a message, its envelope and its id, and that twice is once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mailgate.cli.taking import Progress
+from mailgate.errors import OverQuota
+from mailgate.model import Admission
+from tests.cli.base import CommandCase
+
+FROM = b"From joe@example.org Thu Jan  1 00:00:01 1970\n"
+
+
+class ImportCase(CommandCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.add("mrose")
+        self.add("xyz", "--sdps")
+
+    def maildir(self, *contents: bytes, name: str = "Maildir") -> Path:
+        """Make a Maildir of messages that arrived one second after the other."""
+        path = self.folder / name
+        for folder in ("cur", "new", "tmp"):
+            (path / folder).mkdir(parents=True)
+        for number, content in enumerate(contents, 1):
+            (path / "cur" / f"{number}.{name}.host:2,S").write_bytes(content)
+        return path
+
+    def mbox(self, *contents: bytes, name: str = "mbox") -> Path:
+        path = self.folder / name
+        path.write_bytes(b"".join(FROM + content + b"\n" for content in contents))
+        return path
+
+    def take(self, path: Path, name: str = "mrose") -> str:
+        return self.succeed("import", name, str(path))
+
+
+class ContentTests(ImportCase):
+    def test_kept_as_it_is(self) -> None:
+        """A message that was delivered once, so has a Return-Path, gets nothing in front."""
+        content = b"Return-Path: <a@b>\nReceived: x\nSubject: hi\n\n.body\n>From x\na\rb\0"
+        self.assertEqual(self.take(self.maildir(content)), "1 messages read, 1 now in the maildrop\n")
+        self.assertEqual(self.contents("mrose"), [
+            b"Return-Path: <a@b>\r\nReceived: x\r\nSubject: hi\r\n\r\n.body\r\n>From x\r\na\rb\0\r\n"])
+        self.assertEqual(self.held("mrose")[0].octets, len(self.contents("mrose")[0]))
+
+    def test_without_return_path(self) -> None:
+        """Else the envelope stands in front, as after any delivery."""
+        self.take(self.mbox(b"Subject: hi\n\nbody\n"))
+        self.assertEqual(self.contents("mrose"), [
+            b"Return-Path: <joe@example.org>\r\nDelivered-To: mrose@mail.example.org\r\n"
+            b"Subject: hi\r\n\r\nbody\r\n"])
+
+    def test_large(self) -> None:
+        """A message of megabytes comes through whole."""
+        content = b"Return-Path: <>\n\n" + b"0123456789abcdef\n" * 200_000
+        self.take(self.maildir(content))
+        self.assertEqual(self.contents("mrose"), [content.replace(b"\n", b"\r\n")])
+
+
+class EnvelopeTests(ImportCase):
+    def envelope(self, header: bytes, name: str = "mrose") -> tuple[bytes, bytes]:
+        path = self.maildir(header + b"\nTo: body@x\n", name=f"M{len(list(self.folder.iterdir()))}")
+        self.take(path, name)
+        envelope = self.held(name)[-1].envelope
+        return envelope.sender, envelope.recipient
+
+    def test_from_the_header(self) -> None:
+        own = b"mrose@mail.example.org"
+        for header, expected in [
+                (b"Return-Path: <A@b.example>\nDelivered-To: x@y\n", (b"A@b.example", b"x@y")),
+                (b"Return-Path: <>\n", (b"", own)),
+                (b"Subject: x\n", (b"", own)),
+                (b"Return-Path: not an address\nDelivered-To: nor this\n", (b"", own)),
+                (b"Delivered-To: x@y\nX-Original-To: Alias@z\n", (b"", b"Alias@z")),
+                (b"X-Original-To: x@y\nDelivered-To: " + own + b"\n", (b"", own)),
+                (b"Return-Path: <first@x>\nReturn-Path: <second@x>\n", (b"first@x", own))]:
+            self.assertEqual(self.envelope(header), expected, header)
+
+    def test_arrival(self) -> None:
+        """The time is the file name's, or the From line's."""
+        self.take(self.maildir(b"A: 1\n\n"))
+        self.take(self.mbox(b"A: 1\n\n"))
+        self.assertEqual([one.envelope.arrived_ms for one in self.held("mrose")], [1000, 1000])
+
+    def test_sdps_host(self) -> None:
+        """A user's view holds what was for that user, also under a domain of the past."""
+        for user in (b"fred@xyz.mail", b"Fred@xyz.demon", b"sam@xyz.mail"):
+            recipient = user + b".example.org"
+            self.assertEqual(self.envelope(b"Return-Path: <>\nDelivered-To: " + recipient + b"\n", "xyz")[1],
+                             recipient)
+        self.assertEqual(self.envelope(b"Return-Path: <>\n", "xyz")[1], b"xyz@xyz.mail.example.org")
+        view = self.successResultOf(self.store.open(Admission("xyz", "fred")))
+        self.assertEqual(len(view.listing), 2)
+        self.successResultOf(view.release())
+
+
+class UniqueIdTests(ImportCase):
+    def ids(self) -> list[bytes]:
+        return [one.unique_id for one in self.held("mrose")]
+
+    def test_kept(self) -> None:
+        """Clients that left mail on the old server fetch none of it again."""
+        path = self.maildir(b"A: 1\n\n", b"A: 2\n\n", b"A: 3\n\n")
+        (path / "dovecot-uidlist").write_text("3 V255 N4\n1 :2.Maildir.host\n2 Pold :1.Maildir.host\n")
+        self.take(path)
+        self.assertEqual(self.ids()[:2], [b"00000001000000ff", b"old"])
+        self.assertEqual(len(set(self.ids())), 3)
+
+    def test_mbox(self) -> None:
+        self.take(self.mbox(b"X-UIDL: abc\n\n"))
+        self.assertEqual(self.ids(), [b"abc"])
+
+    def test_twins(self) -> None:
+        """Two messages with one id are both kept; the second gets an id of its own, for good."""
+        path = self.mbox(b"X-UIDL: abc\n\none\n", b"X-UIDL: abc\n\ntwo\n", b"X-UIDL: abc\n\none\n")
+        self.take(path)
+        ids = self.ids()
+        self.assertEqual((ids[0], len(set(ids))), (b"abc", 3))
+        self.take(path)
+        self.assertEqual(self.ids(), ids)
+
+    def test_collision_with_another_source(self) -> None:
+        """An id that another message of the maildrop has is no reason to drop mail."""
+        self.take(self.mbox(b"X-UIDL: abc\n\none\n"))
+        self.take(self.mbox(b"X-UIDL: abc\n\nanother\n", name="second"))
+        self.assertEqual(len(self.contents("mrose")), 2)
+
+
+class RepeatedTests(ImportCase):
+    def test_maildir(self) -> None:
+        """New messages come, old ones do not come again: not those read, moved or deleted since."""
+        path = self.maildir(b"A: 1\n\n", b"A: 2\n\n")
+        (path / "dovecot-uidlist").write_text("3 V255 N4\n1 :1.Maildir.host\n")
+        self.take(path)
+        maildrop = self.successResultOf(self.store.open(Admission("mrose")))
+        self.successResultOf(maildrop.commit([1]))
+        (path / "cur/2.Maildir.host:2,S").rename(path / "cur/2.Maildir.host:2,FS")
+        (path / "new/3.Maildir.host").write_bytes(b"A: 3\n\n")
+        self.assertEqual(self.take(path), "3 messages read, 2 now in the maildrop\n")
+        self.assertEqual([content[-8:-4] for content in self.contents("mrose")], [b"A: 2", b"A: 3"])
+
+    def test_mbox(self) -> None:
+        first, second, third = b"A: 1\n\nx\n", b"A: 2\n\nx\n", b"A: 3\n\nx\n"
+        path = self.mbox(first, second, second)
+        self.take(path)
+        self.mbox(second.replace(b"\n\n", b"\nStatus: RO\n\n"), second, third)
+        self.take(path)
+        self.assertEqual(len(self.held("mrose")), 4)
+
+    def test_two_accounts(self) -> None:
+        """One source may be taken into several maildrops."""
+        path = self.maildir(b"A: 1\n\n")
+        self.take(path)
+        self.take(path, "xyz")
+        self.assertEqual((len(self.held("mrose")), len(self.held("xyz"))), (1, 1))
+
+
+class RefusedTests(ImportCase):
+    def test_sources(self) -> None:
+        """66 for what is not there, 65 for what is no mail, 67 for an unknown account."""
+        self.refused(66, "import", "mrose", str(self.folder / "nothing"))
+        (self.folder / "text").write_text("just text\n")
+        self.refused(65, "import", "mrose", str(self.folder / "text"))
+        self.refused(65, "import", "mrose", str(self.folder))
+        self.refused(67, "import", "nobody", str(self.mbox(b"A: 1\n\n")))
+        self.refused(64, "import", "mrose")
+
+    def test_over_quota(self) -> None:
+        """What has no room is named, the rest is taken; after more room was given, only that comes."""
+        self.store._quota_octets = 400
+        bounce = b"Return-Path: <>\n\n"
+        path = self.maildir(bounce, bounce + b"x" * 400, bounce)
+        said = self.refused(75, "import", "mrose", str(path))
+        self.assertIn("2.Maildir.host: not taken: over quota", said)
+        self.assertEqual(len(self.held("mrose")), 2)
+        self.store._quota_octets = None
+        self.take(path)
+        self.assertEqual(len(self.held("mrose")), 3)
+        self.assertTrue(issubclass(OverQuota, Exception))
+
+
+class ProgressTests(ImportCase):
+    def test_shown(self) -> None:
+        """With --progress how far it is goes to standard error; piped, by default nothing does."""
+        path = self.maildir(b"A: 1\n\n", b"A: 2\n\n")
+        ran = self.command("import", "mrose", str(path), "--progress")
+        self.assertEqual(ran.code, 0)
+        self.assertEqual(ran.err.splitlines()[-1], "2 messages, 100 %")
+        self.assertEqual(self.command("import", "mrose", str(path)).err, "")
+
+    def test_not_too_often(self) -> None:
+        """A hundred thousand messages do not make as many lines."""
+        now = 0.0
+        progress = Progress(1000, True, lambda: now)
+        written: list[str] = []
+        self.patch(__import__("click"), "echo", lambda line, **options: written.append(line))
+        for number in range(1000):
+            now = number / 1000
+            progress.at(number, number)
+        progress.at(1000, 1000, last=True)
+        self.assertEqual(len(written), 3)
