@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -66,7 +66,7 @@ class Listener:
         """Give up the address; sessions go on."""
         if self.port is not None:
             port, self.port = self.port, None
-            await port.stopListening()
+            await maybeDeferred(port.stopListening)
 
     def _pause(self, name: str) -> None:
         """Call the port's own method, where it is one of Twisted's: an early client then waits unaccepted."""

@@ -12,8 +12,10 @@ from typing import Any, overload
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
+
+# twisted.mail.pop3 gives the same name, but loading it installs a reactor
+from twisted.mail._except import POP3Error
 from twisted.mail.interfaces import IMailboxPOP3
-from twisted.mail.pop3 import POP3Error
 from zope.interface import implementer
 
 from mailgate.errors import MailgateError, StoreUnavailable

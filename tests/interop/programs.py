@@ -67,17 +67,19 @@ def mda_into(folder: Path) -> str:
 
 def getmail(folder: Path, port: int, retriever: Mapping[str, object],
             options: Mapping[str, object] | None = None) -> Ran:
-    """Run getmail once, into the Maildir `mail` of its folder, which also keeps what was seen."""
+    """Run getmail once. It hands each message to a command that `delivered` reads the traces of.
+
+    The folder keeps what was seen from run to run.
+    """
     program = needs("getmail")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for name in ("cur", "new", "tmp"):
-        (folder / "mail" / name).mkdir(parents=True, exist_ok=True)
+    mail = folder / "mail"
+    mail.mkdir(mode=0o700, parents=True, exist_ok=True)
+    script = f'{{ echo "$1 $2"; cat; }} >$(mktemp {mail}/XXXXXXXX)'
     sections: dict[str, Mapping[str, object]] = {
         "retriever": {"server": "127.0.0.1", "port": port, "password": PASSWORD, "timeout": 20, **retriever},
-        "destination": {"type": "Maildir", "path": f"{folder}/mail/", "user": "root"},
-        "options": {"verbose": 2, "delivered_to": "true", "received": "false", **(options or {})}}
-    if os.getuid() != 0:
-        sections["destination"] = {"type": "Maildir", "path": f"{folder}/mail/"}
+        "destination": {"type": "MDA_external", "path": "/bin/sh", "allow_root_commands": "true",
+                        "arguments": ("-c", script, "sh", "<%(sender)>", "<%(recipient)>")},
+        "options": {"verbose": 2, "delivered_to": "false", "received": "false", **(options or {})}}
     (folder / "getmailrc").write_text("".join(
         f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in section.items())
         for name, section in sections.items()))
@@ -115,6 +117,6 @@ def net_pop3(port: int, script: str, *arguments: str, folder: Path) -> Ran:
     return run([perl, "-w", "-e", program, *arguments], folder=folder)
 
 
-def maildir(folder: Path) -> list[bytes]:
-    """Return the messages of the Maildir `mail` in a folder, sorted."""
-    return sorted(file.read_bytes() for file in (folder / "mail" / "new").iterdir())
+def contents(folder: Path) -> list[bytes]:
+    """Return what lies in a folder, a file a message, sorted."""
+    return sorted(file.read_bytes() for file in folder.iterdir())
