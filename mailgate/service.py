@@ -113,10 +113,11 @@ class MailgateService(Service):
         super().privilegedStartService()
         if self._bound is None:
             self._bound = Deferred.fromCoroutine(self._bind())
-            failures: list[Any] = []
-            self._bound.addErrback(failures.append)
-            if failures:
-                failures[0].raiseException()
+            if self._bound.called:      # an endpoint that takes longer fails in `_start`
+                failures: list[Any] = []
+                self._bound.addErrback(failures.append)
+                if failures:
+                    failures[0].raiseException()
 
     def startService(self) -> None:
         """Open the store, then serve. A store that does not open ends the process."""
@@ -136,10 +137,12 @@ class MailgateService(Service):
             for listener in self.listeners:
                 await listener.bind()
         except CannotListen:
-            await self._close_all()
+            Deferred.fromCoroutine(self._close_all())   # not awaited: twistd asks for the outcome at once
             raise
 
     async def _start(self) -> None:
+        assert self._bound is not None
+        await self._bound
         await self.store.start()
         if self._prepare is not None:
             await self._prepare(self.store)

@@ -105,7 +105,7 @@ class WaitingTests(TestCase):
         store.starting.callback(None)
         self.assertTrue((await client.begun).startswith(b"+OK "))
         await service.stopService()
-        self.assertTrue(client.ended.called)
+        await client.ended
         self.assertEqual(store.asked, ["start", "sweep", "stop"])
 
     async def test_stopped_while_starting(self) -> None:
@@ -132,6 +132,7 @@ class WaitingTests(TestCase):
         with self.assertRaisesRegex(CannotListen, r"listen\[1\]\.endpoint: .*in use"):
             other.privilegedStartService()
         self.assertEqual([listener.port for listener in other.listeners], [None, None])
+        await other.stopService()
         await service.stopService()
 
     async def test_two_in_one_process(self) -> None:

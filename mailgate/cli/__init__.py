@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         outcome = mailgate.main(arguments, prog_name="mailgate", standalone_mode=False)
         sys.stdout.flush()
+    except SystemExit:      # click's answer to a reader of our output that has gone
+        return os.EX_IOERR
     except (Exception, KeyboardInterrupt) as fault:
         if os.environ.get(DEBUG):
             traceback.print_exc()

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from mailgate.cli.commands import Settings, pass_settings
-from mailgate.cli.running import with_store
+from mailgate.cli.running import SIGNALS, with_store
 from mailgate.cli.telling import Refusal
 from mailgate.config import Config
 from mailgate.errors import BadAddress, MailgateError, MailLoop, MessageTooLarge, StoreUnavailable
@@ -50,7 +50,7 @@ def deliver(settings: Settings, sender: str, recipients: tuple[str, ...]) -> Non
 
 def stdin_pieces() -> Iterator[bytes]:
     """Give standard input as it comes."""
-    while piece := os.read(sys.stdin.fileno(), PIECE_OCTETS):
+    while piece := SIGNALS.read(sys.stdin.fileno(), PIECE_OCTETS):
         yield piece
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -20,7 +22,6 @@ def with_store(config: Config, work: Callable[[Any], Awaitable[Result]], *, crea
     """Open the store, await `work(store)`, close the store, and return the result.
 
     With `create` the store is made where it is missing.
-
     Raises: what the work raises; StoreUnavailable; KeyboardInterrupt, when a signal ended it first.
     """
     from twisted.internet import reactor as installed
@@ -42,10 +43,51 @@ def with_store(config: Config, work: Callable[[Any], Awaitable[Result]], *, crea
             reactor.stop()
 
     reactor.callWhenRunning(begin)
-    reactor.run()
+    with SIGNALS.caught(lambda: reactor.callFromThread(end)):
+        reactor.run(installSignalHandlers=False)
     if not outcome:
         raise KeyboardInterrupt
     if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
     result: Result = outcome[0]
     return result
+
+
+class Signals:
+    """SIGINT and SIGTERM while a command runs: they end the reactor, or a read that waits for input.
+
+    Twisted's own handlers would let the read go on, and take what came until then for the whole.
+    """
+
+    def __init__(self) -> None:
+        self._reading = False
+        self._came = False
+
+    @contextmanager
+    def caught(self, end: Callable[[], None]) -> Iterator[None]:
+        """Have `end` called when a signal comes outside of a read."""
+        def handler(number: int, frame: object) -> None:
+            self._came = True
+            if self._reading:
+                raise KeyboardInterrupt
+            end()
+
+        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, kept in before.items():
+                signal.signal(number, kept)
+
+    def read(self, descriptor: int, octets: int) -> bytes:
+        """Return what can be read now, waiting for some; empty at the end. Raises: KeyboardInterrupt."""
+        self._reading = True
+        try:
+            if self._came:
+                raise KeyboardInterrupt
+            return os.read(descriptor, octets)
+        finally:
+            self._reading = False
+
+
+SIGNALS = Signals()     # of the process, as signals are

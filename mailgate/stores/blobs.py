@@ -126,7 +126,7 @@ def fetch_blob(in_thread: InThread, blobs: IBlobStore, key: str, preamble: bytes
     `wire_octets` of the body are wanted; `cutter` may end it earlier. Raises: StoreUnavailable.
     """
     def open_and_read() -> tuple[IBlobReader, bytes]:
-        reader, wanted = blobs.open(key), min(PIECE_OCTETS, wire_octets)
+        reader, wanted = blobs.open(key), min(max(PIECE_OCTETS - len(preamble), 1), wire_octets)
         try:
             piece = reader.read(0, wanted)
             if len(piece) < wanted:

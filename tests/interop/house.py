@@ -65,6 +65,8 @@ class House:
 
     def lmtp(self, message: bytes, *recipients: str, sender: str = "sender@example.org") -> None:
         """Deliver a message by LMTP to all recipients. A name without @ is an ordinary account."""
+        if message.endswith(b"\n"):     # the last line end is the one before the final dot
+            message = message.removesuffix(b"\n").removesuffix(b"\r") + b"\r\n"
         with smtplib.LMTP("127.0.0.1", self.service.lmtp_port, timeout=CLIENT_SECONDS,
                           local_hostname="relay.example.org") as client:
             client.ehlo_or_helo_if_needed()

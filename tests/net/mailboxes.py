@@ -36,6 +36,8 @@ class ListMailbox(Mailbox):
         self._called("listMessages")
         sizes = [0 if index in self.marked else len(message)
                  for index, message in enumerate(self.messages)]
+        if i is not None and i >= len(sizes):
+            raise ValueError(i)
         return sizes if i is None else sizes[i]
 
     def getMessage(self, i: int) -> Any:

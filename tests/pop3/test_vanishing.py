@@ -281,6 +281,62 @@ class TimeoutTests(Vanishing):
             self.successResultOf(done)
             self.nothing_left(server, removed)
 
+    def test_shutdown_with_clients_that_do_not_read(self) -> None:
+        """Clients with much unread keep a server from stopping for the progress time at most."""
+        server = Server([mail_of(60_000), LARGE])
+        peers = [server.log_in(reading_octets=0) for _ in range(4)]
+        peers[0].say(b"RETR 2\r\n")
+        peers[1].say(b"DELE 1\r\nRSET\r\nRETR 1\r\n" * 10)
+        peers[2].say(b"RETR 1\r\nQUIT\r\n")
+        peers[3].say(b"NOOP\r\n")
+        done = server.factory.shutdown()
+        for _ in range(140):
+            for peer in peers:
+                peer.settle()
+            server.clock.advance(1)
+        for peer in peers:
+            peer.settle()
+            self.assertTrue(peer.closed)
+        self.assertIsNone(self.successResultOf(done))
+        self.nothing_left(server)
+
+    def test_shutdown_lets_a_reader_finish_or_cuts_cleanly(self) -> None:
+        """A message under way is sent whole or cut without its terminator: a fragment never looks whole."""
+        for asynchronous in (False, True):
+            server = Server([LARGE], asynchronous=asynchronous)
+            peer = server.log_in(reading_octets=0)
+            peer.say(b"RETR 1\r\nNOOP\r\n")
+            peer.take(100_000)
+            done = server.factory.shutdown()
+            while not peer.closed and peer.transport.waiting:
+                peer.take(50_000)
+            peer.advance(150)
+            self.assertTrue(peer.closed)
+            body = bytes(peer.received).split(b"\r\n", 1)[1]
+            whole, end, _ = body.partition(b"\r\n.\r\n")
+            self.assertIn(whole + b"\r\n" if end else b"", (LARGE.wire, b""))
+            self.successResultOf(done)
+            self.nothing_left(server)
+
+    def test_shutdown_in_every_state(self) -> None:
+        """Before a login, within one, between challenge and response, behind a delay: nothing is left."""
+        slow = Policy(sdps=True, limits=Limits(failure_delay_seconds=2.0))
+        for octets in (b"", b"USER mrose\r\n", b"AUTH PLAIN\r\n", b"AUTH PLAIN\r\nAG1", b"x" * 300,
+                       b"USER mrose\r\nPASS wrong\r\nNOOP\r\n", b"USER mrose\r\nPASS secret\r\nSTAT\r\n"):
+            for shut in (False, True):
+                server = Server([mail_of(120)], policy=slow)
+                if shut:
+                    server.users.checking.shut()
+                peer = server.connect()
+                peer.say(octets)
+                done = server.factory.shutdown()
+                peer.settle()
+                server.users.checking.open()
+                peer.advance(30)
+                self.assertTrue(peer.closed, octets)
+                self.successResultOf(done)
+                self.nothing_left(server)
+
     def test_connection_during_shutdown(self) -> None:
         """Who connects while the server stops is not let in, and keeps nothing from stopping."""
         server = Server()

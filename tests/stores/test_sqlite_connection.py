@@ -226,8 +226,7 @@ class FullTests(SqliteHooks, StoreHooks, TestCase):
         try:
             session = await self.login(store, "mrose")
             await session.commit([1])
-        except StoreUnavailable as e:
-            print("FULL", repr(e))
+        except StoreUnavailable:
             return 0
         return 1
 
