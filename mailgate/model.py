@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 
@@ -51,11 +52,7 @@ class ScanListing:
         self.octets = sum(sizes)
         self.rendered: dict[str, bytes] = {}   # replies kept by the protocol rooms, by their own keys
         self._unique_ids = b"".join(unique_ids)
-        self._ends = array("I", [0])
-        end = 0
-        for unique_id in unique_ids:
-            end += len(unique_id)
-            self._ends.append(end)
+        self._ends = array("I", accumulate(map(len, unique_ids), initial=0))
 
     def __len__(self) -> int:
         return len(self.sizes)

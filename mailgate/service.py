@@ -78,7 +78,7 @@ class Listener:
 def spelled(address: Any) -> str:
     """Return an address as an operator writes it."""
     if not hasattr(address, "port"):
-        return str(getattr(address, "name", address))
+        return os.fsdecode(address.name) if getattr(address, "name", None) else str(address)
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 

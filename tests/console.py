@@ -2,7 +2,8 @@
 
 A `code-block` with a `:caption:` is a file of that name. A `console` block is typed into one shell a
 page, line by line: `$ ` begins a command, `> ` goes on with it, anything else is what it prints. In
-what is printed `...` stands for anything, two blanks for any white space. A command that ends with another code than 0 must be
+what is printed `...` stands for any text of a line, alone on a line for any lines, two blanks for any white
+space. A command that ends with another code than 0 must be
 followed by `$ echo $?`, so that the page says so.
 """
 
@@ -127,11 +128,17 @@ def environment(folder: Path) -> dict[str, str]:
 
 def departures(wanted: str, printed: str) -> str:
     """Return how an output departs from the page's, empty if it does not."""
-    pattern = re.escape(wanted.strip("\n")).replace(r"\.\.\.", ".*")
-    pattern = re.sub(r"(?:\\ ){2,}", r"\\s+", pattern)
-    if re.fullmatch(pattern, printed.strip("\n"), re.DOTALL):
+    pattern = "".join([_pattern(row) for row in wanted.splitlines() if wanted.strip()])
+    if re.fullmatch(pattern, printed.strip("\n") + "\n" if printed.strip() else ""):
         return ""
     return "\n".join(difflib.ndiff(wanted.splitlines(), printed.splitlines()))
+
+
+def _pattern(row: str) -> str:
+    if row == "...":
+        return r"(?:.*\n)*"
+    escaped = re.escape(row).replace(r"\.\.\.", ".*")
+    return re.sub(r"(?:\\ ){2,}", r"[ \\t]+", escaped) + r"\n"
 
 
 def perform(page: str, shell: Shell, ports: Mapping[str, str]) -> Iterator[tuple[Step, str]]:

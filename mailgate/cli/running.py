@@ -66,13 +66,13 @@ class Signals:
     @contextmanager
     def caught(self, end: Callable[[], None]) -> Iterator[None]:
         """Have `end` called when a signal comes outside of a read."""
-        def handler(number: int, frame: object) -> None:
+        def arrived(number: int, frame: object) -> None:
             self._came = True
             if self._reading:
                 raise KeyboardInterrupt
             end()
 
-        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, arrived) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:

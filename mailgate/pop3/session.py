@@ -38,8 +38,8 @@ NOTHING = Turn(b"")
 class Session:
     """One conversation. The shell calls `open` once, then `receive`, `advance` and `outcome`."""
 
-    __slots__ = ("policy", "state", "failed_logins", "_table", "_mechanisms", "_plaintext", "_lines",
-                 "_name", "_exchange", "_finish", "_bad_commands", "_maildrop_listing", "_marked",
+    __slots__ = ("policy", "state", "failed_logins", "_table", "_verbs", "_mechanisms", "_plaintext",
+                 "_lines", "_name", "_exchange", "_finish", "_bad_commands", "_maildrop_listing", "_marked",
                  "_count", "_octets", "_highest")
 
     def __init__(self, table: Table, policy: Policy, *, plaintext_allowed: bool,
@@ -48,6 +48,7 @@ class Session:
         self.state = State.AUTHORIZATION
         self.failed_logins = 0
         self._table = table
+        self._verbs = table.verbs[State.AUTHORIZATION]
         self._mechanisms = mechanisms
         self._plaintext = plaintext_allowed
         self._lines = LineFramer(policy.limits.line_octets)
@@ -121,12 +122,12 @@ class Session:
 
     def _command(self, line: bytes) -> Reply:
         word, _, rest = line.partition(b" ")
-        found = self._table.verbs.get(word) or self._table.verbs.get(word.upper())
+        found = self._verbs.get(word) or self._verbs.get(word.upper())
         if found is None:
             found, rest = self._unusual(line)
         method, rule = found
-        if not rule.states & self.state or (rule.when is not None and not rule.when(self)):
-            raise BadCommand(f"{word!r} in {self.state.name}")
+        if rule.when is not None and not rule.when(self):
+            raise BadCommand(f"{word!r} is not offered here")
         if self._name is not None and rule.method != "on_pass":
             self._name = None           # PASS counts only directly after USER (RFC 1939 section 7)
         args = [rest] if rule.tail else rest.rstrip(b" ").split(b" ")
@@ -141,9 +142,9 @@ class Session:
     def _unusual(self, line: bytes) -> tuple[Verb, bytes]:
         # RFC 1734 section 3 let any blanks follow AUTH, tabs too.
         word, _, rest = line.replace(b"\t", b" ", 1).partition(b" ")
-        if word.upper() != b"AUTH" or b"AUTH" not in self._table.verbs:
-            raise BadCommand("unknown verb")
-        return self._table.verbs[b"AUTH"], rest
+        if word.upper() != b"AUTH" or b"AUTH" not in self._verbs:
+            raise BadCommand(f"no verb {word!r} in {self.state.name}")
+        return self._verbs[b"AUTH"], rest
 
     def _refused(self, fault: MailgateError) -> Reply:
         """Answer a fault, and close after too many bad commands."""
@@ -248,6 +249,7 @@ class Session:
     def _logged_in(self, maildrop: Any) -> Turn:
         listing = maildrop.listing
         self.state = State.TRANSACTION
+        self._verbs = self._table.verbs[State.TRANSACTION]
         self._lines.limit = self.policy.limits.line_octets
         self._maildrop_listing = listing
         self._count, self._octets = len(listing), listing.octets
@@ -361,15 +363,17 @@ Verb = tuple[Callable[..., Reply], Rule]
 
 
 class Table:
-    """A compiled command table: each verb's rule and method looked up once for all sessions."""
+    """A compiled command table: in each state, each verb's method and rule, looked up once for all."""
 
     def __init__(self, rules: Mapping[bytes, Rule] = RULES, words: tuple[Word, ...] = WORDS,
                  conversation: type[Session] = Session) -> None:
         self.rules = rules
         self.words = words
         self.conversation = conversation
-        self.verbs: dict[bytes, Verb] = {
-            verb: (getattr(conversation, rule.method), rule) for verb, rule in rules.items()}
+        self.verbs: dict[State, dict[bytes, Verb]] = {
+            state: {verb: (getattr(conversation, rule.method), rule)
+                    for verb, rule in rules.items() if state in rule.states}
+            for state in (State.AUTHORIZATION, State.TRANSACTION)}
 
     def capabilities(self, session: Session) -> list[bytes]:
         """Return the words that are true on this connection, in the table's order."""

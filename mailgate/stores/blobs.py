@@ -54,10 +54,12 @@ class BlobFeed:
             self._waiting = Deferred()
         return self._waiting
 
-    def finish(self) -> Deferred[None]:
-        """Make the blob durable. Raises: StoreFull, StoreUnavailable, and then nothing is left of it."""
+    def finish(self, last: bytes) -> Deferred[None]:
+        """Append and make the blob durable. Raises: StoreUnavailable, and then nothing is left of it."""
         if self._fault is not None:
             return fail(self._fault)
+        self._pieces.append(last)
+        self._unwritten += len(last)
         self._finished = Deferred()
         self._go_on()
         return self._finished

@@ -75,7 +75,10 @@ class SqliteDelivery:
                delivery_id: str | None = None) -> Deferred[Outcomes]:
         if self._ended:
             return fail(StoreUnavailable("the delivery has ended"))
-        self._append(self._form.finish())
+        last = self._form.finish()
+        if self._feed is None:
+            self._append(last)
+            last = b""
         self._ended = True
         copies = [self._copy(number, placement) for number, placement in enumerate(placements, 1)]
         if any(_UNIQUE_ID.fullmatch(copy.unique_id) is None for copy in copies):
@@ -83,7 +86,7 @@ class SqliteDelivery:
             return fail(MessageMalformed("a unique-id that POP3 cannot carry"))
         end: Deferred[None] = Deferred()
         self._commits.add(end)
-        on_disk: Deferred[None] = succeed(None) if self._feed is None else self._feed.finish()
+        on_disk: Deferred[None] = succeed(None) if self._feed is None else self._feed.finish(last)
         placing = on_disk.addCallback(self._place_rows, copies, all_or_nothing, delivery_id)
         return placing.addBoth(self._end_commit, end)
 
@@ -98,12 +101,13 @@ class SqliteDelivery:
             self._feed.abandon()
 
     def _copy(self, number: int, placement: Placement) -> NewCopy:
+        unique_id = placement.unique_id
         return NewCopy(
             maildrop_key=text(fold(placement.maildrop)),
             maildrop=text(placement.maildrop),
             octets=len(placement.preamble) + self._form.octets,
-            unique_id=placement.unique_id or f"{self._key}.{number}".encode(),
-            kept_id=placement.unique_id is not None,
+            unique_id=f"{self._key}.{number}".encode() if unique_id is None else unique_id,
+            kept_id=unique_id is not None,
             user_key=None if placement.user is None else text(fold(placement.user)),
             envelope=placement.envelope,
             preamble=placement.preamble)

@@ -27,10 +27,10 @@ class Bridge(Clock):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self.called: SimpleQueue[Callable[[], object]] = SimpleQueue()
 
     def callFromThread(self, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        self.calls.put(lambda: function(*args, **kwargs))
+        self.called.put(lambda: function(*args, **kwargs))
 
 
 class Reopened:
@@ -52,7 +52,7 @@ class Reopened:
         deferred.addBoth(outcome.append)
         while not outcome:
             try:
-                self._bridge.calls.get(timeout=WAIT_SECONDS)()
+                self._bridge.called.get(timeout=WAIT_SECONDS)()
             except Empty:
                 raise AssertionError("the store has not answered") from None
         if isinstance(outcome[0], Failure):
@@ -82,7 +82,8 @@ class Reopened:
 
     def unnamed_blobs(self) -> list[str]:
         """Return the blobs, half-written ones too, that no row names."""
-        return sorted({key for key, _ in self._blobs.keys()} - self.blob_rows())
+        blobs = self._blobs.keys()
+        return sorted({key for key, _ in blobs} - self.blob_rows())
 
     def blob_rows(self) -> set[str]:
         """Return the keys of the bodies that lie in the blob store, as their rows have them."""

@@ -12,7 +12,7 @@ import poplib
 import shutil
 import smtplib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,22 @@ class House:
     def __init__(self, *, accounts: int = 20, hosts: Mapping[str, Sequence[str]] | None = None,
                  store: str = "", limits: str = "", further: str = "", delay_seconds: float = 0) -> None:
         self._accounts = [f"user{number}" for number in range(accounts)]
+        self._unused = list(self._accounts)
         self._hosts = dict(hosts or {})
         self._sections: dict[str, Any] = {"store": store, "limits": limits, "further": further}
         self._delay_seconds = delay_seconds
+        self._furnish: Callable[[], object] = lambda: None
 
     def open(self) -> None:
-        """Make the site and start the service."""
+        """Make the site, start the service, and furnish the house."""
+        try:
+            self._open()
+            self._furnish()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mailgate-interop-"))
         self.site = Site(self.folder, accounts=dict.fromkeys(self._accounts, PASSWORD), hosts=self._hosts,
                          **self._sections)
@@ -46,16 +56,18 @@ class House:
 
     def close(self) -> None:
         """End the service and remove everything."""
-        self.service.end()
+        if hasattr(self, "service"):
+            self.service.end()
         shutil.rmtree(self.folder)
 
-    def restart(self) -> None:
-        """Start the service again after it has ended. Its ports are others."""
-        self.service = self.site.start()
+    def furnished(self, furnish: Callable[[], object]) -> Callable[[], object]:
+        """Take what `open` has to do once the service runs, as a decorator."""
+        self._furnish = furnish
+        return furnish
 
     def account(self) -> str:
         """Return the name of an account that no test has used."""
-        return self._accounts.pop(0)
+        return self._unused.pop(0)
 
     @property
     def port(self) -> int:

@@ -24,14 +24,14 @@ PASSWORDS = ("login", "pop3 pass")
 house = House(accounts=0, hosts={"xyz": PASSWORDS, "other": ("p",)}, further=GREETING_LISTENER)
 
 
-def setUpModule() -> None:
-    house.open()
+setUpModule, tearDownModule = house.open, house.close
+
+
+@house.furnished
+def furnish() -> None:
     house.lmtp(TEXTS["dots"], f"fred@{DOMAIN}", f"jim@{DOMAIN}", sender="a@example.org")
     house.lmtp(HELLO, f"Fred@{DOMAIN}", sender="")
     house.lmtp(TEXTS["8-bit"], f"sue.s@{DOMAIN}", sender="B+tag@example.net")
-
-
-tearDownModule = house.close
 
 ENVELOPES = [(b"a@example.org", b"fred"), (b"a@example.org", b"jim"), (b"", b"Fred"),
              (b"B+tag@example.net", b"sue.s")]

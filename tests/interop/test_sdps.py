@@ -16,15 +16,15 @@ SPACED = "  two  words "
 house = House(accounts=0, hosts={"xyz": ("login", "pop3"), "spaced": (SPACED, "p")})
 
 
-def setUpModule() -> None:
-    house.open()
+setUpModule, tearDownModule = house.open, house.close
+
+
+@house.furnished
+def furnish() -> None:
     for recipients, sender in ((["fred@xyz.mail.example.org", "jim@xyz.mail.example.org"], "a@example.org"),
                                (["Fred@XYZ.mail.example.org"], ""),
                                (["sue.s@xyz.mail.example.org"], "B+tag@Example.ORG")):
         house.lmtp(HELLO, *recipients, sender=sender)
-
-
-tearDownModule = house.close
 
 
 def envelope(client: Session, number: object, command: str = "*ENV") -> list[bytes]:

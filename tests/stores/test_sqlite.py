@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+from array import array
 
 from twisted.internet.defer import gatherResults
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from mailgate.errors import LeaseLost, MaildropInUse, NoSuchMessage, StoreUnavailable
+from mailgate.errors import LeaseLost, MaildropInUse, MessageMalformed, NoSuchMessage, StoreUnavailable
 from mailgate.interfaces import IAccountStore, IDelivery, IMaildrop, IMaildropStore, IMessageStream
-from mailgate.model import EMPTY_LISTING, Account, Admission
+from mailgate.model import EMPTY_LISTING, Account, Admission, ScanListing
+from mailgate.stores.sqlite_database import MESSAGE_OCTETS, SNAPSHOT_OCTETS, SnapshotCache
+from mailgate.stores.sqlite_messages import Snapshot
 from tests.stores.contract_accounts import AccountStoreContract
 from tests.stores.contract_base import MIME, StoreHooks
 from tests.stores.contract_maildrops import MaildropStoreContract
@@ -261,6 +264,34 @@ class SessionTests(SqliteHooks, StoreHooks, TestCase):
         await self.deliver(store, MIME, self.placement("\udcff", recipient=b"\xff@xyz"))
         self.assertEqual(await self.held(store, "\udcff"), [MIME])
 
+    async def test_unique_ids_that_pop3_cannot_carry(self) -> None:
+        """An import that brings one is refused whole, and leaves nothing."""
+        store = await self.make_store()
+        for unique_id in (b"", b"a b", b"\x7f", b"\xff", b"x" * 71, b"a\r\n"):
+            place = self.placement("mrose", unique_id=unique_id)
+            with self.assertRaises(MessageMalformed):
+                await self.deliver(store, LARGE, place)
+        self.assertEqual(await store.scan("mrose"), [])
+        await store.sweep(0)
+        self.assertEqual((self.body_files(store), self.count(store, "maildrop")), ([], 0))
+
+    async def test_a_long_listing(self) -> None:
+        """Numbers, sizes and unique-ids belong together, in order of arrival, in any view."""
+        store = await self.make_store()
+        await self.put(store, "xyz", MIME, user="u0")
+        rows = [(1, serial, serial * 7, b"id-%d" % serial, f"u{serial % 3}", 1, 0, b"", b"", b"")
+                for serial in range(2, 20_001)]
+        await store._database.writer.run(lambda cursor: cursor.executemany(
+            "INSERT INTO message (maildrop_id, serial, octets, unique_id, user_key, body_id, arrived_ms,"
+            " sender, recipient, preamble) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows))
+        for view, expected in ((None, rows), ("u1", rows[2::3]), ("u2", rows[0::3])):
+            session = await self.login(store, "xyz", view)
+            listing, first = session.listing, 1 if view is None else 0
+            self.assertEqual(list(listing.sizes[first:]), [row[2] for row in expected])
+            self.assertEqual([listing.unique_id(index) for index in range(first, len(listing))],
+                             [row[3] for row in expected])
+            await session.release()
+
     async def test_in_use(self) -> None:
         """A refused login leaves the session that is there alone."""
         store = await self.make_store()
@@ -268,3 +299,34 @@ class SessionTests(SqliteHooks, StoreHooks, TestCase):
         for _ in range(3):
             await self.fault(MaildropInUse, store.open(Admission("mrose")))
         await session.commit([])
+
+
+class SnapshotCacheTests(SynchronousTestCase):
+    """What a process keeps of listings."""
+
+    def snapshot(self, change: int, messages: int) -> Snapshot:
+        ids = [b"%d" % number for number in range(messages)]
+        return Snapshot(ScanListing(array("Q", range(messages)), ids), array("Q", range(messages)), change)
+
+    def test_only_the_present_state(self) -> None:
+        """A snapshot counts for the change that it was read at; a newer one takes its place."""
+        cache = SnapshotCache()
+        old, new = self.snapshot(1, 5), self.snapshot(2, 6)
+        cache.put(1, "", old)
+        self.assertIs(cache.get(1, "", 1), old)
+        self.assertIsNone(cache.get(1, "", 2) or cache.get(1, "fred", 1) or cache.get(2, "", 1))
+        cache.put(1, "", new)
+        self.assertIsNone(cache.get(1, "", 1))
+        self.assertIs(cache.get(1, "", 2), new)
+
+    def test_bounded_in_octets(self) -> None:
+        """The one that was used longest ago gives way; what is too large for it all is not kept."""
+        cache = SnapshotCache(4 * (SNAPSHOT_OCTETS + 10 * MESSAGE_OCTETS))
+        for maildrop_id in range(4):
+            cache.put(maildrop_id, "", self.snapshot(1, 10))
+        self.assertIsNotNone(cache.get(0, "", 1))
+        cache.put(4, "", self.snapshot(1, 10))
+        self.assertEqual([cache.get(number, "", 1) is not None for number in range(5)],
+                         [True, False, True, True, True])
+        cache.put(5, "", self.snapshot(1, 1000))
+        self.assertEqual(cache.octets, 0)
