@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from mailgate.stores.blobs import BlobFeed
 from mailgate.stores.sqlite_messages import Delivered, NewBody, NewCopy, text
 from mailgate.wire.dots import WireForm
 
-KEY_OCTETS = 16             # of chance in the key of a delivery: never met again
+KEY_OCTETS = 13             # of chance in the key of a delivery: never met again
 Outcomes = list["Exception | None"]
 
 T = TypeVar("T")
@@ -29,8 +28,8 @@ _UNIQUE_ID = re.compile(rb"[\x21-\x7e]{1,70}")      # RFC 1939 section 7
 
 
 def new_key() -> str:
-    """Return a random key of 26 letters and digits."""
-    return base64.b32encode(secrets.token_bytes(KEY_OCTETS)).decode().rstrip("=").lower()
+    """Return a random key of 26 hexadecimal digits."""
+    return secrets.token_hex(KEY_OCTETS)
 
 
 @implementer(IDelivery)
