@@ -3,7 +3,7 @@
 # Elsewhere say what is missing; the tests that need it are skipped and name the same command.
 set -eu
 missing=""
-for program in fetchmail curl mpop strace; do
+for program in fetchmail curl mpop sqlite3 strace; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 [ -n "$missing" ] || exit 0

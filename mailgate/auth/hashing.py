@@ -1,7 +1,7 @@
 """A small pool of threads for password hashes, bounded, and fair between the clients' networks.
 
-A hash takes tens of milliseconds on purpose. So nobody may queue more of them than a login deserves:
-networks take turns, each has its own limit, and a full queue refuses at once.
+A hash takes tens of milliseconds on purpose. So nobody may crowd others out: networks take turns, and
+when the queue is full, the network that has most waiting gives up its latest call for a newcomer.
 """
 
 from __future__ import annotations
@@ -85,15 +85,13 @@ _Work = Union[_Job, _End]
 class HashPool:
     """At most `threads` daemon threads, begun when first needed; lives in the reactor's thread.
 
-    `queue_limit` bounds the calls that wait, `per_network_limit` those of one network.
+    `queue_limit` bounds the calls that wait; a network that is alone may fill the whole queue.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, *, threads: int = 1, queue_limit: int = 256,
-                 per_network_limit: int = 32) -> None:
+    def __init__(self, reactor: IReactorFromThreads, *, threads: int = 1, queue_limit: int = 2048) -> None:
         self._reactor = reactor
         self._most_threads = threads
         self._queue_limit = queue_limit
-        self._per_network_limit = per_network_limit
         self._running = False
         self._waiting = 0
         self._queues: OrderedDict[str, deque[_Job]] = OrderedDict()   # next turn first; none is empty
@@ -128,14 +126,23 @@ class HashPool:
         """See `Hashing.run`. A pool that is not running is too busy as well."""
         if not self._running:
             return fail(TooBusy("the hashing pool is not running"))
-        queue = self._queues.get(network)
-        if self._waiting >= self._queue_limit or (queue and len(queue) >= self._per_network_limit):
+        if self._waiting >= self._queue_limit and not self._make_room(network):
             return fail(TooBusy(f"{self._waiting} password checks wait, network {network}"))
         job = _Job(network, function, args, self._drop)
         self._queues.setdefault(network, deque()).append(job)
         self._waiting += 1
         self._hand_out()
         return job.deferred
+
+    def _make_room(self, network: str) -> bool:
+        """Refuse the latest call of the longest queue, if that is longer than the newcomer's own."""
+        longest = max(self._queues.values(), key=len)
+        if len(longest) <= len(self._queues.get(network, ())) + 1:
+            return False
+        refused = longest.pop()
+        self._waiting -= 1
+        refused.deferred.errback(TooBusy(f"{self._waiting} password checks wait, others come first"))
+        return True
 
     def _hand_out(self) -> None:
         """Give every free thread the next call, one network after the other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import sys
 
 import click
@@ -38,6 +39,7 @@ def _from_terminal(most: int) -> list[bytes]:
     """Ask, twice each; a second password may be left empty."""
     if not sys.stdin.isatty():
         raise click.UsageError("There is no terminal to ask for a password: use --password-stdin.")
+    signal.signal(signal.SIGINT, signal.default_int_handler)    # a prompt can be left
     passwords = []
     for number in range(1, most + 1):
         title = "Password" if most == 1 else f"Password {number}"

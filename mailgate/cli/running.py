@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,9 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from mailgate.assembly.store import make_store
 from mailgate.config import Config
@@ -43,7 +46,7 @@ def with_store(config: Config, work: Callable[[Any], Awaitable[Result]], *, crea
             reactor.stop()
 
     reactor.callWhenRunning(begin)
-    with SIGNALS.caught(lambda: reactor.callFromThread(end)):
+    with SIGNALS.caught(reactor, end):
         reactor.run(installSignalHandlers=False)
     if not outcome:
         raise KeyboardInterrupt
@@ -56,38 +59,67 @@ def with_store(config: Config, work: Callable[[Any], Awaitable[Result]], *, crea
 class Signals:
     """SIGINT and SIGTERM while a command runs: they end the reactor, or a read that waits for input.
 
-    Twisted's own handlers would let the read go on, and take what came until then for the whole.
+    Twisted's own handlers would let the read go on, and take what came until then for the whole. A
+    signal writes into a pipe: one that comes just before a system call is not slept over.
     """
 
     def __init__(self) -> None:
-        self._reading = False
-        self._came = False
+        self._pipe = -1     # readable once a signal has come
 
     @contextmanager
-    def caught(self, end: Callable[[], None]) -> Iterator[None]:
-        """Have `end` called when a signal comes outside of a read."""
-        def arrived(number: int, frame: object) -> None:
-            self._came = True
-            if self._reading:
-                raise KeyboardInterrupt
-            end()
-
-        before = {number: signal.signal(number, arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+    def caught(self, reactor: Any, end: Callable[[], None]) -> Iterator[None]:
+        """Have `end` called by the reactor when a signal has come."""
+        self._pipe, written = os.pipe()
+        os.set_blocking(written, False)
+        woken_before = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+        watch = _Watch(self._pipe, reactor, end)
+        reactor.addReader(watch)
         try:
             yield
         finally:
+            reactor.removeReader(watch)
             for number, kept in before.items():
                 signal.signal(number, kept)
+            signal.set_wakeup_fd(woken_before)
+            os.close(self._pipe)
+            os.close(written)
 
     def read(self, descriptor: int, octets: int) -> bytes:
         """Return what can be read now, waiting for some; empty at the end. Raises: KeyboardInterrupt."""
-        self._reading = True
-        try:
-            if self._came:
-                raise KeyboardInterrupt
-            return os.read(descriptor, octets)
-        finally:
-            self._reading = False
+        both = select.poll()
+        for one in (descriptor, self._pipe):
+            both.register(one, select.POLLIN)
+        if self._pipe in dict(both.poll()):
+            raise KeyboardInterrupt
+        return os.read(descriptor, octets)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing: what Python writes into the pipe is what counts."""
+
+
+@implementer(IReadDescriptor)
+class _Watch:
+    """Looks at a pipe and takes nothing out of it: a read that comes later must see the signal too."""
+
+    def __init__(self, pipe: int, reactor: Any, end: Callable[[], None]) -> None:
+        self._pipe = pipe
+        self._reactor = reactor
+        self._end = end
+
+    def fileno(self) -> int:
+        return self._pipe
+
+    def doRead(self) -> None:
+        self._reactor.removeReader(self)
+        self._end()
+
+    def connectionLost(self, reason: object) -> None:
+        """Nothing is to be closed here."""
+
+    def logPrefix(self) -> str:
+        return "signals"
 
 
 SIGNALS = Signals()     # of the process, as signals are

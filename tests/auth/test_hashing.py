@@ -90,19 +90,23 @@ class Pool(TestCase):
         await gatherResults(waiting)
         self.assertEqual(["c1", "c2", "b1", "d1", "c3", "b2", "c4", "c5"], self.done)
 
-    async def test_full_for_one_network(self) -> None:
-        """Its limit does not touch the others'."""
-        self.make(per_network_limit=3)
-        waiting = self.queue("crowd", 0, 1, 2, 3)       # one at work, three wait
-        self.failureResultOf(self.queue("crowd", 4)[0], TooBusy)
-        waiting += self.queue("b", 5)
+    async def test_a_crowd_makes_room(self) -> None:
+        """A network alone may fill the queue; a newcomer takes the place of its latest call."""
+        self.make(queue_limit=4)
+        waiting = self.queue("crowd", 0, 1, 2, 3, 4)        # one at work, four wait
+        self.failureResultOf(self.queue("crowd", 5)[0], TooBusy)
+        waiting += self.queue("b", 6)
+        self.failureResultOf(waiting.pop(4), TooBusy)
+        waiting += self.queue("d", 7)
+        self.failureResultOf(waiting.pop(3), TooBusy)
+        self.failureResultOf(self.queue("b", 8)[0], TooBusy)    # two each: nobody has more to give
+        self.assertEqual(4, self.pool.waiting)
         self.gate.set()
-        self.assertEqual([0, 1, 2, 3, 5], await gatherResults(waiting))
-        self.assertEqual(6, await self.queue("crowd", 6)[0])
+        self.assertEqual([0, 1, 2, 6, 7], await gatherResults(waiting))
 
     async def test_full(self) -> None:
         """The queue has an end for all together."""
-        self.make(queue_limit=4, per_network_limit=2)
+        self.make(queue_limit=4)
         waiting = [self.queue(f"n{number}", number)[0] for number in range(5)]
         self.assertEqual(4, self.pool.waiting)
         self.failureResultOf(self.queue("other", 5)[0], TooBusy)

@@ -30,6 +30,11 @@ class Costs:
         """Return by how many octets memory in use exceeds what it was at first."""
         return self.resident() - self.before
 
+    def processor_seconds(self) -> float:
+        """Return the processor time used so far, the system's part included."""
+        fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def descriptors(self) -> list[str]:
         """Return what the process has open, sorted."""
         found = []

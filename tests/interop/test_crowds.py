@@ -60,8 +60,10 @@ class StormTests(SynchronousTestCase):
         text = large(2_000_000)
         house.lmtp(HELLO, *self.names)
         house.lmtp(text, *self.names)
+        self.first_octets = {}
         for name in self.names:     # whatever is opened once for all is open now
             with house.login(name) as client:
+                self.first_octets[name] = client.sizes()[0]
                 client.content(2)
         self.before = self.descriptors()
 
@@ -82,13 +84,14 @@ class StormTests(SynchronousTestCase):
                 thread.join()
         wait_for(lambda: self.descriptors() == self.before, "the service to close what the clients left",
                  seconds=10)
+        tell("descriptors of the service before and after the storm", len(self.before))
         for name in self.names:
             with house.login(name) as client:
                 if name not in removed:     # by a QUIT whose answer nobody waited for
                     self.assertEqual(client.stat()[0], 2, name)
+                self.assertEqual(client.sizes()[0], self.first_octets[name])
         self.assertGreater(STORM_ACCOUNTS, len(removed))
         self.assertNotIn("Traceback", house.service.log())
-        tell("descriptors before and after the storm", f"{len(self.before)}, {len(self.descriptors())}")
 
     def vanish(self, random: Random, removed: set[str]) -> None:
         """Play the first part of a session, however it is answered, and be gone."""
