@@ -233,7 +233,7 @@ def follow(words: list[str]) -> tuple[str, click.Context]:
         context = command.make_context(command.name, list(words), parent=context)
         if not isinstance(command, click.Group):
             return command.name, context
-        protected = getattr(context, "_protected_args", None) or context.protected_args     # of click 8.2, 8.1
+        protected = getattr(context, "_protected_args", None) or context.protected_args    # click 8.2, 8.1
         rest = [*protected, *context.args]
         command, words = command.get_command(context, rest[0]), rest[1:]
 

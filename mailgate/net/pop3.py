@@ -18,7 +18,7 @@ from mailgate.auth.sasl import MECHANISMS, Mechanism
 from mailgate.net.idle import IdleClock
 from mailgate.net.pop3_protocol import POP3Protocol
 from mailgate.pop3.policy import Policy
-from mailgate.pop3.session import Table
+from mailgate.pop3.session import Session, Table
 
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
@@ -30,13 +30,14 @@ class POP3Factory(Factory):
     """Makes a POP3 server of a twisted.cred portal.
 
     `clock`: IReactorTime, the global reactor unless given. `table`, `mechanisms` and `policy` are
-    the seams: what is understood, how one may log in, what is offered and bounded.
+    the seams: what is understood, how one may log in, what is offered and bounded. `tls`: what
+    `startTLS` takes (IOpenSSLServerConnectionCreator); with it STLS is offered.
     """
 
     noisy = False
 
     def __init__(self, portal: Portal, *, policy: Policy = Policy(), clock: IReactorTime | None = None,
-                 table: Table | None = None,
+                 table: Table | None = None, tls: Any = None,
                  mechanisms: Mapping[bytes, Mechanism] = MECHANISMS) -> None:
         if clock is None:
             from twisted.internet import reactor
@@ -46,6 +47,7 @@ class POP3Factory(Factory):
         self.clock: Any = clock
         self.table = table or Table()
         self.mechanisms = mechanisms
+        self.tls = tls
         limits = policy.limits
         self.idle = IdleClock(self.clock, limits.idle_seconds, limits.login_seconds, limits.progress_seconds)
         # a plain Portal that is cancelled would lose sight of an avatar on its way
@@ -57,10 +59,17 @@ class POP3Factory(Factory):
         """Return a connection's protocol; None while stopping, and then it is closed."""
         return None if self._stopping else POP3Protocol(self)
 
-    def takes_passwords(self, peer: str | None) -> bool:
-        """Return whether USER and the like are taken from a peer: policy, and a checker for them."""
+    def converse(self, peer: str | None, *, secure: bool) -> Session:
+        """Return a new conversation with a peer (None: over a unix socket), inside TLS or not."""
+        return self.table.conversation(
+            self.table, self.policy, mechanisms=self.mechanisms,
+            plaintext_allowed=self._takes_passwords(peer, secure),
+            can_start_tls=self.tls is not None and not secure)
+
+    def _takes_passwords(self, peer: str | None, secure: bool) -> bool:
+        """Whether USER and the like are taken: by policy, and because a checker judges them."""
         allowed = self.policy.plaintext_login
-        if not (is_loopback(peer) if allowed is None else allowed):
+        if not (secure or (is_loopback(peer) if allowed is None else allowed)):
             return False
         return any(kind.implementedBy(PasswordLogin) for kind in self.portal.listCredentialsInterfaces())
 

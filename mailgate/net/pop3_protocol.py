@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
@@ -23,7 +23,18 @@ from mailgate.interfaces import IMaildrop, IMessageStream
 from mailgate.net.faults import as_fault
 from mailgate.net.mailboxes import open_mailbox
 from mailgate.net.progress import octets_taken
-from mailgate.pop3.effects import CLOSE, Ask, Commit, Fetch, LogIn, Pour, ShowEnvelope, Turn
+from mailgate.pop3.effects import (
+    CLOSE,
+    Ask,
+    Close,
+    Commit,
+    Fetch,
+    LogIn,
+    Pour,
+    ShowEnvelope,
+    StartTLS,
+    Turn,
+)
 from mailgate.pop3.session import NOTHING, Session
 
 if TYPE_CHECKING:
@@ -72,9 +83,7 @@ class POP3Protocol(Protocol):
         no_delay = getattr(transport, "setTcpNoDelay", None)
         if no_delay is not None:
             no_delay(True)                       # without it a small reply may wait 40 ms
-        self._session = factory.table.conversation(
-            factory.table, factory.policy, mechanisms=factory.mechanisms,
-            plaintext_allowed=factory.takes_passwords(self.peer))
+        self._session = factory.converse(self.peer, secure=ISSLTransport.providedBy(transport))
         factory.idle.add(self)
         self._heard = factory.clock.seconds()
         transport.registerProducer(self, True)
@@ -157,9 +166,8 @@ class POP3Protocol(Protocol):
         session = self._session
         octets = [turn.octets]
         while True:
-            if turn.then is CLOSE:
-                self._write(octets)
-                self._close()
+            if isinstance(turn.then, (Close, StartTLS)):
+                self._turn_over(turn.then, octets)
                 return
             if turn.then is not None:
                 if isinstance(turn.then, Pour):     # it writes, so what comes first has to be out
@@ -182,6 +190,22 @@ class POP3Protocol(Protocol):
         # What waits for its turn is bounded here; a line that waits for its end, by its own limit.
         waits = session.asking or self._congested
         self._bound_backlog(session.pending if waits else 0)
+
+    def _turn_over(self, how: Close | StartTLS, octets: list[bytes]) -> None:
+        """End the conversation: with the connection, or to begin another one inside TLS."""
+        if how is CLOSE:
+            self._write(octets)
+            self._close()
+        elif self._session.pending:
+            # Said in clear behind STLS, by whoever could reach the wire: never to be executed.
+            log.info("octets behind STLS from {peer}", peer=self.peer)
+            self.cut()
+        else:
+            self._write(octets)
+            before = self._session
+            self.transport.startTLS(self.factory.tls)
+            self._session = self.factory.converse(self.peer, secure=True)
+            self._session.resume(before)
 
     def _bound_backlog(self, pending: int) -> None:
         """Read on only while few pipelined octets wait; what is not read stays with the client."""

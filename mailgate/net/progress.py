@@ -20,13 +20,20 @@ def octets_taken(transport: Any) -> int | None:
     told = getattr(transport, "octets_taken", None)
     if isinstance(told, int):
         return told
-    get_handle = getattr(transport, "getHandle", None)
-    if get_handle is None or not hasattr(socket, "TCP_INFO"):
+    if not hasattr(socket, "TCP_INFO"):
         return None
+    while transport is not None:                # a TLS transport may stand on another one
+        handle = getattr(transport, "getHandle", None)
+        connection = handle() if handle is not None else None
+        if isinstance(connection, socket.socket):
+            return _acknowledged(connection)
+        transport = getattr(transport, "transport", None)
+    return None
+
+
+def _acknowledged(connection: socket.socket) -> int | None:
     try:
-        info = get_handle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_OCTETS)
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_OCTETS)
     except OSError:
         return None
-    if len(info) < _INFO_OCTETS:
-        return None
-    return int.from_bytes(info[_ACKED_AT:_INFO_OCTETS], sys.byteorder)
+    return int.from_bytes(info[_ACKED_AT:_INFO_OCTETS], sys.byteorder) if len(info) >= _INFO_OCTETS else None

@@ -25,10 +25,15 @@ class Offering(Protocol):
     """What a row may ask of the connection that it is announced on."""
 
     policy: Policy
+    state: State
 
     @property
     def plaintext_allowed(self) -> bool:
         """Whether passwords in clear are taken here."""
+
+    @property
+    def can_start_tls(self) -> bool:
+        """Whether STLS would work: there is a certificate, and no TLS yet."""
 
     def mechanism_names(self) -> list[bytes]:
         """The SASL mechanisms that work here."""
@@ -54,6 +59,10 @@ def _user_word(session: Offering) -> bytes | None:
     return b"USER" if session.plaintext_allowed else None
 
 
+def _stls_word(session: Offering) -> bytes | None:
+    return b"STLS" if session.state is State.AUTHORIZATION else None
+
+
 def _sasl_word(session: Offering) -> bytes | None:
     names = session.mechanism_names()
     return b"SASL " + b" ".join(names) if names else None
@@ -74,6 +83,8 @@ RULES: Mapping[bytes, Rule] = {
     b"USER": Rule("on_user", _A, 1, 1, tail=True, capa=_user_word),
     b"PASS": Rule("on_pass", _A, 1, 1, tail=True),    # blanks may belong to it (RFC 1939 section 7)
     b"AUTH": Rule("on_auth", _A, 0, 1, tail=True, capa=_sasl_word),
+    # announced only while it is permitted, unlike all others (RFC 2595 section 4)
+    b"STLS": Rule("on_stls", _A, capa=_stls_word, when=lambda session: session.can_start_tls),
     b"CAPA": Rule("on_capa", _A | _T),
     b"STAT": Rule("on_stat", _T),
     b"LIST": Rule("on_list", _T, 0, 1),

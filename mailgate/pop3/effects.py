@@ -49,7 +49,14 @@ class Close(enum.Enum):
     CLOSE = enum.auto()
 
 
+class StartTLS(enum.Enum):
+    """Begin TLS once what was sent is out, and a new conversation inside it (RFC 2595 section 4)."""
+
+    START_TLS = enum.auto()
+
+
 CLOSE = Close.CLOSE
+START_TLS = StartTLS.START_TLS
 Ask = Union[LogIn, Fetch, Pour, ShowEnvelope, Commit]
 
 
@@ -57,4 +64,4 @@ class Turn(NamedTuple):
     """Send the octets, then do the other thing, if there is one."""
 
     octets: bytes
-    then: Union[Ask, Close, None] = None
+    then: Union[Ask, Close, StartTLS, None] = None

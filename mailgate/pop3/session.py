@@ -23,7 +23,17 @@ from mailgate.errors import (
 from mailgate.model import EMPTY_LISTING
 from mailgate.pop3 import replies
 from mailgate.pop3.commands import RULES, WORDS, Rule, State, Word
-from mailgate.pop3.effects import CLOSE, Ask, Commit, Fetch, LogIn, Pour, ShowEnvelope, Turn
+from mailgate.pop3.effects import (
+    CLOSE,
+    START_TLS,
+    Ask,
+    Commit,
+    Fetch,
+    LogIn,
+    Pour,
+    ShowEnvelope,
+    Turn,
+)
 from mailgate.pop3.policy import Policy
 from mailgate.wire.lines import LineFramer
 
@@ -38,15 +48,17 @@ NOTHING = Turn(b"")
 class Session:
     """One conversation. The shell calls `open` once, then `receive`, `advance` and `outcome`."""
 
-    __slots__ = ("policy", "state", "failed_logins", "_table", "_verbs", "_mechanisms", "_plaintext",
-                 "_lines", "_name", "_exchange", "_finish", "_bad_commands", "_maildrop_listing", "_marked",
-                 "_count", "_octets", "_highest")
+    __slots__ = ("policy", "state", "failed_logins", "can_start_tls", "_table", "_verbs", "_mechanisms",
+                 "_plaintext", "_lines", "_name", "_exchange", "_finish", "_bad_commands",
+                 "_maildrop_listing", "_marked", "_count", "_octets", "_highest")
 
     def __init__(self, table: Table, policy: Policy, *, plaintext_allowed: bool,
+                 can_start_tls: bool = False,
                  mechanisms: Mapping[bytes, sasl.Mechanism] = sasl.MECHANISMS) -> None:
         self.policy = policy
         self.state = State.AUTHORIZATION
         self.failed_logins = 0
+        self.can_start_tls = can_start_tls
         self._table = table
         self._verbs = table.verbs[State.AUTHORIZATION]
         self._mechanisms = mechanisms
@@ -66,6 +78,11 @@ class Session:
     def open(self) -> Turn:
         """Return the greeting."""
         return Turn(b"+OK %b\r\n" % self.policy.greeting)
+
+    def resume(self, before: Session) -> None:
+        """Take over from the conversation before TLS only what guards against guessing."""
+        self.failed_logins = before.failed_logins
+        self._bad_commands = before._bad_commands
 
     def receive(self, data: bytes) -> None:
         """Take octets from the client. They wait until `advance`."""
@@ -254,6 +271,10 @@ class Session:
         self._maildrop_listing = listing
         self._count, self._octets = len(listing), listing.octets
         return Turn(b"+OK maildrop has %d messages (%d octets)\r\n" % (self._count, self._octets))
+
+    def on_stls(self) -> Turn:
+        """Begin TLS; nothing that was learnt in clear outlives it (RFC 2595 section 4)."""
+        return Turn(b"+OK begin TLS\r\n", START_TLS)
 
     # TRANSACTION ------------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -92,6 +94,42 @@ class CommandTests(ProcessCase):
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         self.assertEqual((process.wait(PATIENCE_SECONDS), process.stderr.read()), (os.EX_IOERR, b""))
+
+
+class TerminalTests(ProcessCase):
+    """Passwords typed at a real terminal."""
+
+    def type(self, *keys: bytes) -> tuple[int, bytes]:
+        """Run `account passwd`; at each prompt press keys. Return exit code and what the terminal showed."""
+        pid, terminal = pty.fork()
+        if not pid:
+            os.execve(BIN / "mailgate", ["mailgate", "-c", str(self.file), "account", "passwd", "mrose"],
+                      environment())
+        shown = b""
+        for pressed in keys:
+            prompts = shown.count(b": ")
+            while shown.count(b": ") == prompts:
+                shown += os.read(terminal, 1000)
+            os.write(terminal, pressed)
+        with contextlib.suppress(OSError):     # the other end is closed
+            while more := os.read(terminal, 1000):
+                shown += more
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
+
+    def test_typed(self) -> None:
+        """Asked for twice, shown never."""
+        code, shown = self.type(b"fresh\n", b"fresh\n")
+        self.assertEqual(code, 0)
+        self.assertNotIn(b"fresh", shown)
+        self.assertEqual(self.type(b"fresh\n", b"other\n")[0], os.EX_DATAERR)
+
+    def test_left(self) -> None:
+        """Control-C at the prompt leaves all as it was."""
+        code, shown = self.type(b"\x03")
+        self.assertEqual(code, os.EX_TEMPFAIL)
+        self.assertIn(b"mailgate: interrupted", shown)
+        self.assertNotIn(b"Traceback", shown)
 
 
 class DeliveryTests(ProcessCase):

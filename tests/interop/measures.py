@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import time
 from pathlib import Path
 
 MEGABYTE = 1_000_000
@@ -44,6 +45,17 @@ class Costs:
             except FileNotFoundError:       # closed while we looked
                 continue
         return sorted(found)
+
+    def settled_descriptors(self) -> list[str]:
+        """Return what is open once that changes no more: connections that have ended are closed by then.
+
+        Sockets and pipes go by their kind, as their numbers change.
+        """
+        while True:
+            found = self.descriptors()
+            time.sleep(0.2)
+            if self.descriptors() == found:
+                return [name.partition(":[")[0] for name in found]
 
     def _kib(self, name: str) -> int:
         found = re.search(rf"{name}:\s+(\d+) kB", (self._folder / "status").read_text())

@@ -65,11 +65,8 @@ class StormTests(SynchronousTestCase):
             with house.login(name) as client:
                 self.first_octets[name] = client.sizes()[0]
                 client.content(2)
-        self.before = self.descriptors()
-
-    def descriptors(self) -> list[str]:
-        """Return what the service has open; sockets have numbers that change."""
-        return [name.partition(":[")[0] for name in Costs(house.service.pid).descriptors()]
+        self.costs = Costs(house.service.pid)
+        self.before = self.costs.settled_descriptors()
 
     def test_clients_that_vanish(self) -> None:
         """200 clients vanish at random points: no lock is left, no descriptor, and no message is lost."""
@@ -82,8 +79,8 @@ class StormTests(SynchronousTestCase):
                 thread.start()
             for thread in threads[start:start + 50]:
                 thread.join()
-        wait_for(lambda: self.descriptors() == self.before, "the service to close what the clients left",
-                 seconds=10)
+        wait_for(lambda: self.costs.settled_descriptors() == self.before,
+                 "the service to close what the clients left", seconds=10)
         tell("descriptors of the service before and after the storm", len(self.before))
         for name in self.names:
             with house.login(name) as client:

@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.house import House
-from tests.interop.programs import contents, curl, fetchmail, mda_into
+from tests.interop.programs import Ran, contents, curl, fetchmail, mda_into
 from tests.interop.talk import PASSWORD
 from tests.interop.texts import HELLO, TEXTS
 from tests.services import Site
@@ -49,16 +49,23 @@ class SettingsCase(SynchronousTestCase):
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir(mode=0o700)
 
+    def poll(self, port: int, name: str) -> Ran:
+        """Run fetchmail once; it leaves the mail in the maildrop."""
+        return fetchmail(port, self.folder, f'user "{name}" password "{PASSWORD}" is tester here sslproto "" '
+                         f'keep {mda_into(self.folder / "mail")}')
+
 
 class AnnouncedTests(SettingsCase):
     def test_capabilities(self) -> None:
         """CAPA says what is so, and leaves out what is not."""
-        capabilities = house.connect().capa()
+        client = house.connect()
+        self.addCleanup(client.close)
+        capabilities = client.capa()
         self.assertEqual(capabilities["EXPIRE"], ["30"])
         self.assertNotIn("X-SDPS", capabilities)
 
     def test_last(self) -> None:
-        """With LAST, fetchmail sees what it fetched in the session before by unique-ids still."""
+        """LAST tells the highest number that was fetched; fetchmail takes its answer and fetches what is new."""
         name = house.account()
         house.lmtp(HELLO, name)
         house.lmtp(TEXTS["dots"], name)
@@ -68,8 +75,7 @@ class AnnouncedTests(SettingsCase):
             client.ask("RETR 2")
             client.lines()
             self.assertEqual(client.ask("LAST")[:5], b"+OK 2")
-        script = f'user "{name}" password "{PASSWORD}" is tester here sslproto "" keep {mda_into(self.folder / "mail")}'
-        ran = fetchmail(house.port, self.folder, script)
+        ran = self.poll(house.port, name)
         self.assertEqual(ran.code, FETCHED, ran.everything)
         self.assertIn("POP3> LAST\nfetchmail: POP3< +OK", ran.everything)
         self.assertEqual(len(contents(self.folder / "mail")), 2)
@@ -111,15 +117,15 @@ class CheckerTests(SettingsCase):
 class LoginDelayTests(SettingsCase):
     def test_fetchmail_waits(self) -> None:
         """A login too soon is told [LOGIN-DELAY]: fetchmail takes it for busy, not for a bad password."""
-        site = Site(self.folder / "site", accounts={"ann": PASSWORD}, further="[pop3]\nlogin_delay_seconds = 60\n")
+        site = Site(self.folder / "site", accounts={"ann": PASSWORD},
+                    further="[pop3]\nlogin_delay_seconds = 60\n")
         site.deliver(HELLO, "ann@mail.example.org")
         service = site.start()
         self.addCleanup(service.end)
-        script = f'user "ann" password "{PASSWORD}" is tester here sslproto "" keep {mda_into(self.folder / "mail")}'
-        first = fetchmail(service.pop3_port, self.folder, script)
+        first = self.poll(service.pop3_port, "ann")
         self.assertEqual(first.code, FETCHED, first.everything)
         self.assertIn("POP3< LOGIN-DELAY 60", first.everything)
-        second = fetchmail(service.pop3_port, self.folder, script)
+        second = self.poll(service.pop3_port, "ann")
         self.assertEqual(second.code, BUSY, second.everything)
         self.assertIn("-ERR [LOGIN-DELAY]", second.everything)
         self.assertNotIn("Authorization failure", second.everything)
