@@ -6,6 +6,7 @@ missing=""
 for program in fetchmail curl mpop sqlite3 strace; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
+perl -MNet::POP3 -e 1 2>/dev/null || missing="$missing perl"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     export DEBIAN_FRONTEND=noninteractive

@@ -44,7 +44,7 @@ class Doors:
     def router(self, listener: ListenSection | None = None) -> Router:
         """Return the router of a listener: to the store's accounts, and to users of other checkers."""
         lookups = [one for one in self._asked(listener) if IUserLookup.providedBy(one)]
-        return Router(self._store.accounts, self._config.hostname, lookups)
+        return Router(self._store.accounts, self._config.hostname, lookups, self._config.postmaster)
 
     def _asked(self, listener: ListenSection | None) -> list[Any]:
         sections = self._config.checkers if listener is None else self._config.checkers_of(listener)

@@ -57,7 +57,7 @@ def stdin_pieces() -> Iterator[bytes]:
 def _router(config: Config, store: Any) -> Router:
     """Return the service's router; other checkers than the store are loaded only where there are any."""
     if not any(one.kind != "store" for one in config.checkers):
-        return Router(store.accounts, config.hostname)
+        return Router(store.accounts, config.hostname, postmaster=config.postmaster)
     from mailgate.assembly.auth import Doors
     from mailgate.auth.hashing import Inline
 

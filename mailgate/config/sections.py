@@ -101,6 +101,7 @@ class Config:
     """A whole configuration. `folder` is what relative paths start from (the file's own)."""
 
     hostname: str = _setting(values.host_name, "", required=True)
+    postmaster: str | None = _setting(values.recipient)
     store: StoreSection = _table(StoreSection)
     listen: tuple[ListenSection, ...] = _tables(ListenSection)
     checker: tuple[CheckerSection, ...] = _tables(CheckerSection)

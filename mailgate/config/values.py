@@ -94,6 +94,14 @@ def word(value: Any) -> str:
     return name
 
 
+def recipient(value: Any) -> str:
+    """Read an account's name or an address."""
+    path = text(value)
+    if not path or not path.isprintable() or " " in path:
+        raise BadValue(f"{_shown(path)} is neither an account's name nor an address")
+    return path
+
+
 def words(value: Any) -> tuple[str, ...]:
     """Read an array of names, each only once."""
     if not isinstance(value, list):

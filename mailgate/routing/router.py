@@ -22,13 +22,16 @@ class Router:
     """Routes to the store's accounts first, then to names that only a checker knows.
 
     `hostname` is the domain of recipients without one. `lookups` are asked in order, for a name in
-    the form `local@domain`, and in the domain of the hostname for the bare local part.
+    the form `local@domain`, and in the domain of the hostname for the bare local part. `postmaster`
+    is who receives what is sent to a postmaster that nobody is (RFC 5321 section 4.5.1): a path.
     """
 
-    def __init__(self, accounts: IAccountStore, hostname: str, lookups: Sequence[IUserLookup] = ()) -> None:
+    def __init__(self, accounts: IAccountStore, hostname: str, lookups: Sequence[IUserLookup] = (),
+                 postmaster: str | None = None) -> None:
         self._accounts = accounts
         self._hostname = hostname
         self._lookups = tuple(lookups)
+        self._postmaster = postmaster
 
     def route(self, path: bytes) -> Deferred[Target]:
         """See IRouter. The target's user is always set: the key of the local part, unquoted.
@@ -47,7 +50,14 @@ class Router:
         local = _unquoted(local)
         if not local:
             raise BadAddress(f"{address!r} has an empty local part")
-        return Target(await self._maildrop(local, domain), fold(local))
+        try:
+            return Target(await self._maildrop(local, domain), fold(local))
+        except NoSuchDomain:
+            raise
+        except NoSuchRecipient:
+            if self._postmaster is None or fold(local) != "postmaster":
+                raise
+            return Target(await self._maildrop(*split_address(self._postmaster)), "postmaster")
 
     async def _maildrop(self, local: str, domain: str) -> str:
         """Return the name of the maildrop. Raises: NoSuchRecipient, NoSuchDomain."""

@@ -22,6 +22,15 @@ class Dialogue:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
+        try:
+            self.greet()
+        except BaseException:
+            self.close()
+            raise
+
+    def greet(self) -> None:
+        """Read the greeting, and do what else begins a conversation."""
+        self.line()
 
     def __enter__(self) -> Dialogue:
         return self
@@ -56,8 +65,7 @@ class Dialogue:
 class Lmtp(Dialogue):
     """A client that delivers."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
+    def greet(self) -> None:
         self._answer()
         self.send(b"LHLO client.example.org\r\n")
         self._answer()
@@ -92,10 +100,6 @@ class Lmtp(Dialogue):
 
 class Pop3(Dialogue):
     """A client that fetches and removes."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.line()
 
     def login(self, name: str, password: str = "secret") -> bytes:
         """Log in; return the answer to PASS."""

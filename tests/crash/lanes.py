@@ -6,8 +6,9 @@ is mostly waiting for the lease of the killed process to lapse.
 
 from __future__ import annotations
 
-import os
+import itertools
 import random
+import re
 import shutil
 import tempfile
 import time
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from tests.crash.forked import Forks
+from tests.crash.forked import Child, Forks
 from tests.crash.ledger import Copy, Ledger, make_message, token_of
 from tests.crash.reopened import Reopened, now_ms
 from tests.services import Site
@@ -28,6 +29,7 @@ INLINE_OCTETS = 16_384      # smaller than the default: more of the bodies are f
 SMALL_OCTETS = 2_000
 LARGE_OCTETS = 150_000
 MOST_HELD = 40              # copies in a store before half of them are removed
+HUGE_OCTETS = 1_000_000     # of a message that is removed at once
 
 
 class Lane:
@@ -40,12 +42,12 @@ class Lane:
         self.ledger = Ledger()
         self.chance = random.Random(0)
         self.rounds = 0
-        self._tokens = 0
+        self._numbers = itertools.count(1)
+        self._beside: Forks | None = None
 
     def message(self, octets: int, names: Sequence[str] = NAMES) -> tuple[list[Copy], bytes]:
         """Return a new message that the ledger knows to be on its way."""
-        self._tokens += 1
-        token = b"%dx%d" % (self._tokens, octets)
+        token = b"%dx%d" % (next(self._numbers), octets)
         content = make_message(self.chance, token, octets)
         copies = [Copy(name, token) for name in names]
         self.ledger.offer(copies, content)
@@ -79,13 +81,28 @@ class Lane:
         self.ledger.settle(found)
         crowded = len(self.ledger.held) > MOST_HELD
         for name, maildrop in opened.items():
-            marked = range(1, len(found[name]) + 1, 2) if crowded else ()
+            marked = [number for number, message in enumerate(found[name], 1)
+                      if len(message) > HUGE_OCTETS or (crowded and number % 2)]
             quitting = self.ledger.leave([Copy(name, token_of(found[name][number - 1])) for number in marked])
             reopened.wait(maildrop.commit(marked))
             self.ledger.answered(quitting, removed=True)
 
+    def start(self, inline_octets: int = INLINE_OCTETS) -> Child:
+        """Start a server."""
+        text = self.site.file.read_text()
+        self.site.file.write_text(re.sub("inline_octets = .*", f"inline_octets = {inline_octets}", text))
+        return self.forks.start(self.site)
+
+    def start_beside(self) -> Child:
+        """Start a second server on the same store."""
+        if self._beside is None:
+            self._beside = Forks()
+        return self._beside.start(self.site)
+
     def close(self) -> None:
         self.forks.close()
+        if self._beside is not None:
+            self._beside.close()
 
 
 Job = Callable[[Lane], None]
@@ -118,6 +135,12 @@ class Lanes:
         """How many rounds there have been."""
         return sum(lane.rounds for lane in self.lanes)
 
+    @property
+    def doubts(self) -> tuple[int, int]:
+        """How many acts without an answer turned out to be undone, and how many to be done."""
+        ledgers = [lane.ledger for lane in self.lanes]
+        return sum(ledger.undone for ledger in ledgers), sum(ledger.done for ledger in ledgers)
+
     def close(self) -> None:
         for lane in self.lanes:
             lane.close()
@@ -137,8 +160,3 @@ def _work(lane: Lane, queue: SimpleQueue[tuple[str, Job]]) -> None:
             while not queue.empty():        # the others need not go on
                 queue.get_nowait()
             raise AssertionError(f"{name}, on {lane.site.folder}, in round {lane.rounds}: {fault}") from fault
-
-
-def cores() -> int:
-    """Return how many processors there are for us."""
-    return len(os.sched_getaffinity(0))

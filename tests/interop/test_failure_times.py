@@ -12,7 +12,7 @@ from tests.interop.measures import tell
 from tests.interop.talk import PASSWORD
 
 DELAY_SECONDS = 0.3
-ROUNDS = 5
+ROUNDS = 3
 NEAR_SECONDS = 0.1      # medians of this machine under load differ by a few milliseconds
 
 house = House(accounts=5, hosts={"xyz": ("one", "two")}, delay_seconds=DELAY_SECONDS)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import poplib
+import smtplib
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.house import House
 from tests.interop.programs import contents, curl, fetchmail, getmail, mda_into, mpop
+from tests.interop.talk import PASSWORD, Session
 from tests.interop.texts import HELLO
 
 BUSY = 9        # fetchmail's exit code for a maildrop that another session has
 
-house = House(hosts={"xyz": ("p", "q")})
+LEASE_SECONDS = 1
+
+house = House(hosts={"xyz": ("p", "q")}, store=f"lease_seconds = {LEASE_SECONDS}")
 setUpModule, tearDownModule = house.open, house.close
 
 
@@ -64,6 +69,32 @@ class OrdinaryTests(LockCase):
             house.lmtp(HELLO, self.name)
             house.site.deliver(HELLO, f"{self.name}@mail.example.org")
         self.assertEqual(house.held(self.name), 3)
+
+    def test_longer_than_a_lease(self) -> None:
+        """A session that says nothing for several lease times keeps its lock, and its QUIT removes."""
+        with house.login(self.name) as first:
+            first.dele(1)
+            time.sleep(3 * LEASE_SECONDS)
+            self.assert_in_use(self.name)
+        self.assertEqual(house.held(self.name), 0)
+
+    def test_two_services_on_one_store(self) -> None:
+        """Another process on the same store keeps to the lock, takes mail, and serves what the first took."""
+        other = house.site.start()
+        self.addCleanup(other.end)
+        with house.login(self.name) as first:
+            self.assertRaisesRegex(poplib.error_proto, r"-ERR \[IN-USE\]",
+                                   Session, other.pop3_port, self.name, PASSWORD)
+            ids = first.unique_ids()
+        with smtplib.LMTP("127.0.0.1", other.lmtp_port) as client:
+            client.sendmail("a@example.org", f"{self.name}@mail.example.org", HELLO)
+        with Session(other.pop3_port, self.name, PASSWORD) as second:
+            self.assert_in_use(self.name)
+            self.assertEqual(second.unique_ids()[:1], ids)
+            second.dele(1)
+        with house.login(self.name) as first:
+            self.assertEqual(first.stat()[0], 1)
+            self.assertNotIn(ids[0], first.unique_ids())
 
     def test_what_programs_make_of_it(self) -> None:
         """fetchmail says busy and asks for no other password; no program fetches or removes anything."""

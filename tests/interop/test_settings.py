@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import poplib
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -65,7 +67,7 @@ class AnnouncedTests(SettingsCase):
         self.assertNotIn("X-SDPS", capabilities)
 
     def test_last(self) -> None:
-        """LAST tells the highest number that was fetched; fetchmail takes its answer and fetches what is new."""
+        """LAST tells the highest number that was fetched; fetchmail goes by its answer."""
         name = house.account()
         house.lmtp(HELLO, name)
         house.lmtp(TEXTS["dots"], name)
@@ -112,6 +114,46 @@ class CheckerTests(SettingsCase):
         self.assertEqual(curl(port, "", user="user8", folder=self.folder).code, 67)
         self.assertEqual(curl(port, "", user="user9", password="other", folder=self.folder).code, 0)
         self.assertEqual(curl(house.port, "", user="user8", folder=self.folder).code, 0)
+
+
+class AccountChangeTests(SettingsCase):
+    """What the command changes holds at the next login, although the service remembers successes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.name = house.account()
+        house.lmtp(HELLO, self.name)
+        house.login(self.name).quit()
+
+    def assert_refused(self, password: str = PASSWORD) -> None:
+        self.assertRaisesRegex(poplib.error_proto, r"-ERR \[AUTH\]", house.login, self.name, password)
+
+    def test_password(self) -> None:
+        """The old password ends, the new one works; a session that is open goes on."""
+        with house.login(self.name) as session:
+            house.site.succeed("account", "passwd", self.name, "--password-stdin", stdin=b"new\n")
+            session.dele(1)
+        self.assert_refused()
+        with house.login(self.name, "new") as session:
+            self.assertEqual(session.stat()[0], 0)
+
+    def test_disabled_and_enabled(self) -> None:
+        """A disabled account is refused, still receives, and opens again when it is enabled."""
+        house.site.succeed("account", "disable", self.name)
+        self.assert_refused()
+        house.lmtp(HELLO, self.name)
+        house.site.succeed("account", "enable", self.name)
+        with house.login(self.name) as session:
+            self.assertEqual(session.stat()[0], 2)
+
+    def test_removed(self) -> None:
+        """A removed account is refused, and its mail is too; not while it has a session."""
+        with house.login(self.name):
+            self.assertEqual(house.site.command("account", "remove", self.name).returncode, os.EX_TEMPFAIL)
+        house.site.succeed("account", "remove", self.name)
+        self.assert_refused()
+        self.assertEqual(house.site.command(
+            "deliver", "--from", "", f"{self.name}@mail.example.org", stdin=HELLO).returncode, os.EX_NOUSER)
 
 
 class LoginDelayTests(SettingsCase):

@@ -57,6 +57,30 @@ class Routed(SynchronousTestCase):
         self.assertIs(fault, type(failure.value), path)
 
 
+class Postmasters(Routed):
+    """RFC 5321 section 4.5.1: mail for a postmaster is taken, whoever that is."""
+
+    def test_is_nobody(self) -> None:
+        """Without an account and without the setting there is nobody to take it."""
+        self.refused(b"Postmaster@example.org", NoSuchRecipient)
+        self.refused(b"postmaster@elsewhere.example", NoSuchDomain)
+
+    def test_goes_to_whom_the_setting_names(self) -> None:
+        """In every domain of ours, by name or by address; an account of the name comes first."""
+        for receiver in ("alice", "Alice.Liddell@example.org"):
+            self.router = Router(self.accounts, "mail.example.org", postmaster=receiver)
+            self.assertEqual(Target("alice", "postmaster"), self.route(b"PostMaster@example.org"))
+            self.assertEqual(Target("root", "postmaster"), self.route(b"Postmaster"))
+            self.assertEqual(Target("xyz", "postmaster"), self.route(b"postmaster@xyz.mail.example.org"))
+            self.refused(b"postmaster@elsewhere.example", NoSuchDomain)
+            self.refused(b"nobody@example.org", NoSuchRecipient)
+
+    def test_setting_that_names_nobody(self) -> None:
+        """Then it is as if it were not there."""
+        self.router = Router(self.accounts, "mail.example.org", postmaster="nobody")
+        self.refused(b"postmaster@example.org", NoSuchRecipient)
+
+
 class Accounts(Routed):
     """What the store knows."""
 
