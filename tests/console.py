@@ -1,10 +1,9 @@
 """The manual's examples, carried out: files that its pages show, and the commands that they type.
 
 A `code-block` with a `:caption:` is a file of that name. A `console` block is typed into one shell a
-page, line by line: `$ ` begins a command, `> ` goes on with it, anything else is what it prints. In
-what is printed `...` stands for any text of a line, alone on a line for any lines, two blanks for any white
-space. A command that ends with another code than 0 must be
-followed by `$ echo $?`, so that the page says so.
+page, line by line: `$ ` begins a command, `> ` goes on with it, anything else is what it prints. There
+`...` stands for any text of a line, alone on a line for any lines, and two blanks for any white space.
+A command that ends with another code than 0 must be followed by `$ echo $?`, so that the page says so.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # Elsewhere say what is missing; the tests that need it are skipped and name the same command.
 set -eu
 missing=""
-for program in fetchmail curl mpop sqlite3 strace; do
+for program in fetchmail curl mpop openssl sqlite3 strace; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 perl -MNet::POP3 -e 1 2>/dev/null || missing="$missing perl"

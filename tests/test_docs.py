@@ -257,12 +257,57 @@ def named_paths(text: str) -> set[str]:
 # Examples -----------------------------------------------------------------------------------------
 
 
+class ConsoleTests(SynchronousTestCase):
+    """What carries the examples out notices when they are wrong."""
+
+    PAGE = """\
+.. code-block:: python
+   :caption: hello.py
+
+   print("hello  world")
+
+.. code-block:: console
+
+   $ python3 hello.py
+   hello ...
+   $ cat <<END
+   > one
+   >
+   > three
+   > END
+   ...
+   three
+   $ echo other
+   this
+   $ false
+   $ true
+   $ false
+   $ echo $?
+   1
+"""
+
+    def test_faults(self) -> None:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir(parents=True)
+        shell = console.Shell(folder, console.environment(folder))
+        self.addCleanup(shell.close)
+        faults = [step.command.strip() for step, fault in console.perform(self.PAGE, shell, {}) if fault]
+        self.assertEqual(faults, ["echo other", "false"])
+
+    def test_departures(self) -> None:
+        """`...` ends with its line, unless it is the line."""
+        self.assertEqual(console.departures("a ... c\n", "a b c\n"), "")
+        self.assertNotEqual(console.departures("a ...\n", "a b\nc\n"), "")
+        self.assertEqual(console.departures("a\n...\n", "a\nb\nc\n"), "")
+        self.assertNotEqual(console.departures("", "a\n"), "")
+
+
 class ExampleTests(SynchronousTestCase):
     def perform(self, page: str) -> None:
         """Carry out a page in a folder of its own, on free ports."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
-        ports = {told: str(free_port()) for told in ("1110", "2424")}
+        ports = {told: str(free_port()) for told in ("1110", "1995", "2424")}
         shell = console.Shell(folder, console.environment(folder))
         self.addCleanup(shell.close)
         done = list(console.perform(read(page), shell, ports))
@@ -272,7 +317,7 @@ class ExampleTests(SynchronousTestCase):
 
     def test_operating(self) -> None:
         """Every command of the operator's page prints what the page says."""
-        needs("curl", "fetchmail", "sqlite3")
+        needs("curl", "fetchmail", "openssl", "sqlite3")
         self.perform("operating.rst")
 
     def test_delivering(self) -> None:
