@@ -92,6 +92,10 @@ class Site:
         """Deliver one message to all recipients by the command."""
         self.succeed("deliver", "--from", sender, "--", *recipients, stdin=message)
 
+    def service_command(self) -> list[str]:
+        """Return the command line that starts a service in the foreground."""
+        return [str(BIN / "twistd"), "-n", "--pidfile=", "mailgate", "-c", str(self.file)]
+
     def start(self, prefix: Sequence[str] = ()) -> Service:
         """Start a service and wait until it is ready; several may run on one folder.
 
@@ -109,8 +113,8 @@ class Service:
         self.log_file = log_file
         with open(log_file, "wb") as output:
             self.process = subprocess.Popen(
-                [*prefix, str(BIN / "twistd"), "-n", "--pidfile=", "mailgate", "-c", str(site.file)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=site.folder)
+                [*prefix, *site.service_command()], stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, cwd=site.folder)
         try:
             wait_for(self._ready_or_over, "the service to be ready")
         except BaseException:

@@ -21,6 +21,7 @@ from mailgate.auth.schemes import check_verifier, verify
 from mailgate.errors import LoginRefused
 from mailgate.interfaces import IAccountStore
 from mailgate.model import Account, Admission, Login
+from mailgate.wire.shown import shown
 
 # What an unknown name is checked against, so that it costs what a known one costs: the default
 # scheme with its present costs, of a password that nobody kept. A match would be refused as well.
@@ -76,10 +77,9 @@ class StoreChecker:
         verifiers = login.account.verifiers if login is not None else ()
         matches = await self._pool.run(network, matching, verifiers or (DUMMY_VERIFIER,), password)
         if login is None or not verifiers or login.account.disabled or not any(matches):
-            self._tell_refusal(username, login, matches)
-            raise Refused("name or password")
+            raise Refused(self._reason(login, matches))
         if len(verifiers) > 1:
-            log.info("login of {login!r}: password {slot} of {slots}", login=name,
+            log.info("login of {login}: password {slot} of {slots}", login=shown(username),
                      slot=matches.index(True) + 1, slots=len(verifiers))
         return self._admit(login, username, password)
 
@@ -93,14 +93,12 @@ class StoreChecker:
         remembered.remember(key, admission)
         return admission
 
-    def _tell_refusal(self, username: bytes, login: Login | None, matches: Sequence[bool]) -> None:
+    def _reason(self, login: Login | None, matches: Sequence[bool]) -> str:
+        """Return why a login is refused: for the log, where an operator reads it; never for the client."""
         if login is None:
-            log.debug("login of {login!r}: no such account", login=username)
-            return
-        account = login.account
-        why = "disabled" if account.disabled and any(matches) else "no password matches"
-        log.debug("login of {login!r}: {why}", login=username, why=why)
-        self._complain(account)
+            return "no such account"
+        self._complain(login.account)
+        return "disabled" if login.account.disabled and any(matches) else "no password matches"
 
     def _complain(self, account: Account) -> None:
         for slot, verifier in enumerate(account.verifiers, 1):
@@ -158,14 +156,15 @@ class CheckerChain:
 
     async def _ask(self, credentials: Any) -> Any:
         asked = False
+        reasons = []
         for checker in self._checkers:
             if not any(interface.providedBy(credentials) for interface in checker.credentialInterfaces):
                 continue
             asked = True
             try:
                 return await maybeDeferred(checker.requestAvatarId, credentials)
-            except (UnauthorizedLogin, LoginRefused, UnhandledCredentials):
-                continue
+            except (UnauthorizedLogin, LoginRefused, UnhandledCredentials) as refusal:
+                reasons.append(getattr(refusal, "reason", type(refusal).__name__))
         if not asked:
             raise UnhandledCredentials(f"no checker for {type(credentials).__name__}")
-        raise Refused("refused by every checker")
+        raise Refused("; ".join(dict.fromkeys(reasons)))

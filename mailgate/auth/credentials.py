@@ -15,7 +15,14 @@ MAX_LOGIN_OCTETS = MAX_LOCAL_OCTETS + 1 + MAX_DOMAIN_OCTETS   # an address, the 
 
 
 class Refused(LoginRefused, UnauthorizedLogin):
-    """LoginRefused for mailgate, UnauthorizedLogin for every other application of `twisted.cred`."""
+    """LoginRefused for mailgate, UnauthorizedLogin for every other application of `twisted.cred`.
+
+    The text is the same whatever was wrong, since other servers may send it; `reason` is for the log.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("login refused")
+        self.reason = reason
 
 
 @implementer(IUsernamePassword)

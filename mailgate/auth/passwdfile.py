@@ -165,16 +165,14 @@ class PasswdFileChecker:
         verifier = entry.verifier if entry is not None else None
         if entry is None or verifier is None:
             await self._hashing().run(network, matching, (DUMMY_VERIFIER,), password)
-            log.debug("login of {login!r}: unknown to the passwd-file or locked", login=username)
-            raise Refused("name or password")
+            raise Refused("unknown to the passwd-file, or locked")
         remembered, key = self.remembered, b""
         if remembered is not None:
             key = remembered.key(f"passwd-file:{self.file.path}", username, password, verifier.encode())
             if remembered.find(key) is not None:
                 return entry.name.encode("utf-8")
         if True not in await self._hashing().run(network, matching, (verifier,), password):
-            log.debug("login of {login!r}: no password matches", login=username)
-            raise Refused("name or password")
+            raise Refused("no password matches")
         if remembered is not None:
             remembered.remember(key, True)
         return entry.name.encode("utf-8")

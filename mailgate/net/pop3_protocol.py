@@ -36,10 +36,12 @@ from mailgate.pop3.effects import (
     Turn,
 )
 from mailgate.pop3.session import NOTHING, Session
+from mailgate.wire.shown import shown
 
 if TYPE_CHECKING:
     pass
 
+NAME_CHARACTERS = 80       # of a login name in a log line
 WRITE_OCTETS = 32 * 1024   # gathered answers of that size are written before more are made
 
 log = Logger()
@@ -51,8 +53,8 @@ class POP3Protocol(Protocol):
     """One connection. Slots, because tens of thousands of them are idle at a time."""
 
     __slots__ = ("factory", "transport", "connected", "peer", "_session", "_maildrop", "_logout",
-                 "_committing", "_logging_in", "_attempted", "_delayed", "_congested", "_paused", "_pouring",
-                 "_drained", "_heard", "_stalled", "_taken", "_closing")
+                 "_committing", "_logging_in", "_name", "_attempted", "_delayed", "_congested", "_paused",
+                 "_pouring", "_drained", "_heard", "_stalled", "_taken", "_closing")
 
     def __init__(self, factory: Any) -> None:
         self.factory = factory                   # a mailgate.net.pop3.POP3Factory
@@ -63,6 +65,7 @@ class POP3Protocol(Protocol):
         self._logout: Callable[[], object] | None = None
         self._committing = False                 # QUIT is under way: it ends by itself
         self._logging_in: Deferred[Any] | None = None
+        self._name = ""                          # of the latest login, as a log line may show it
         self._attempted = 0.0                    # when the pending login was asked for
         self._delayed: Any = None                # the delayed call of a refused login's answer
         self._congested = False                  # the transport is full
@@ -104,11 +107,20 @@ class POP3Protocol(Protocol):
             self._delayed = None
         if self._pouring is not None:
             self._pouring.cancel()
+        if self._session.logged_in:
+            self._tell_end()
         if self._logging_in is not None and self.factory.cancels_logins:
             self._logging_in.cancel()
         if not self._committing:
             Deferred.fromCoroutine(self._leave())
         self.factory.ended(self)
+
+    def _tell_end(self) -> None:
+        """One line a session, for the operator."""
+        session = self._session
+        log.info("session of {name} from {peer}: {retrieved} retrieved, {removed} removed, {end}",
+                 name=self._name, peer=self.peer, retrieved=session.retrieved, removed=session.removed or 0,
+                 end="no QUIT" if session.removed is None else "QUIT")
 
     # The transport's wish for silence (IPushProducer): its buffer is full, or empty again
     def pauseProducing(self) -> None:
@@ -285,7 +297,8 @@ class POP3Protocol(Protocol):
         if isinstance(result, Failure):
             result = as_fault(result)
         if isinstance(result, LoginRefused) and self.transport is not None:
-            log.info("login refused for {peer}", peer=self.peer)
+            log.info("login of {name} from {peer} refused: {reason}", name=self._name, peer=self.peer,
+                     reason=shown(getattr(result, "reason", "") or str(result)))
             delay = self._failure_delay()
             if delay > 0:
                 self._delayed = self.factory.clock.callLater(delay, self._refuse_late, result)
@@ -325,6 +338,7 @@ class POP3Protocol(Protocol):
     async def _log_in(self, ask: LogIn) -> Any:
         """Return the maildrop of the claim. A client that is gone by then is logged out at once."""
         self._attempted = self.factory.clock.seconds()
+        self._name = shown(ask.claim.name, NAME_CHARACTERS)
         credentials = PasswordLogin(ask.claim.name, ask.claim.password, self.peer)
         interface, avatar, self._logout = await maybeDeferred(
             self.factory.portal.login, credentials, None, IMaildrop, IMailboxPOP3)

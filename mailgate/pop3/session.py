@@ -50,7 +50,7 @@ class Session:
 
     __slots__ = ("policy", "state", "failed_logins", "can_start_tls", "_table", "_verbs", "_mechanisms",
                  "_plaintext", "_lines", "_name", "_exchange", "_finish", "_bad_commands",
-                 "_maildrop_listing", "_marked", "_count", "_octets", "_highest")
+                 "_maildrop_listing", "_marked", "_count", "_octets", "_highest", "retrieved", "removed")
 
     def __init__(self, table: Table, policy: Policy, *, plaintext_allowed: bool,
                  can_start_tls: bool = False,
@@ -72,6 +72,8 @@ class Session:
         self._marked: set[int] = set()
         self._count = self._octets = 0              # of the unmarked messages
         self._highest = 0                           # message-number that LAST answers
+        self.retrieved = 0                          # by RETR, for the log
+        self.removed: int | None = None             # by QUIT, once that is done
 
     # What the shell calls ---------------------------------------------------------------------
 
@@ -98,6 +100,11 @@ class Session:
     def asking(self) -> bool:
         """Whether an ask waits for its outcome."""
         return self._finish is not None
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether a login succeeded, now or before QUIT."""
+        return self._verbs is self._table.verbs[State.TRANSACTION]
 
     def outcome(self, result: object) -> Turn:
         """Take the result of the open ask, or the exception that ended it."""
@@ -314,6 +321,7 @@ class Session:
         head = b"+OK %d octets\r\n" % self._maildrop_listing.sizes[number - 1]
 
         def fetched(content: object) -> Turn:
+            self.retrieved += 1
             self._highest = max(self._highest, number)
             return self._content(head, content)
 
@@ -377,7 +385,11 @@ class Session:
             return self._close(b"+OK goodbye\r\n")
         self.state = State.UPDATE
         self._lines.clear_buffer()
-        return self._ask(Commit(frozenset(self._marked)), lambda _: Turn(b"+OK goodbye\r\n", CLOSE))
+        return self._ask(Commit(frozenset(self._marked)), self._committed)
+
+    def _committed(self, _: object) -> Turn:
+        self.removed = len(self._marked)
+        return Turn(b"+OK goodbye\r\n", CLOSE)
 
 
 Verb = tuple[Callable[..., Reply], Rule]

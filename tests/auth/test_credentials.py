@@ -46,8 +46,13 @@ class Credentials(SynchronousTestCase):
 
     def test_refusal_is_understood_by_both(self) -> None:
         """Our table answers it as a refused login; an application of twisted.cred knows it too."""
-        self.assertIsInstance(Refused(), UnauthorizedLogin)
-        self.assertIs(ANSWERS[LoginRefused], answer_for(Refused()))
+        self.assertIsInstance(Refused("why"), UnauthorizedLogin)
+        self.assertIs(ANSWERS[LoginRefused], answer_for(Refused("why")))
+
+    def test_text_tells_nothing(self) -> None:
+        """The reason is for the log: other servers may send the text."""
+        self.assertEqual(str(Refused("disabled")), str(Refused("no such account")))
+        self.assertEqual("disabled", Refused("disabled").reason)
 
 
 class LoginNames(SynchronousTestCase):
