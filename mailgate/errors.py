@@ -57,6 +57,18 @@ class LoginRefused(MailgateError):
     """Unknown name, wrong password or disabled account: one fault, so that none can be told apart."""
 
 
+class TicketRefused(LoginRefused):
+    """A Kerberos ticket or authenticator that proves nothing here; `reply` is the KRB-ERROR that says so.
+
+    `ours`: it could not be judged because of a fault on this side, in the keytab for example.
+    """
+
+    def __init__(self, words: str, reply: bytes, *, ours: bool = False) -> None:
+        super().__init__(words)
+        self.reply = reply
+        self.ours = ours
+
+
 class LoginTooSoon(MailgateError):
     """The login delay of this maildrop has not passed yet (RFC 2449 section 6.5)."""
 

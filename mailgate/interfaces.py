@@ -19,6 +19,7 @@ from mailgate.model import (
     Listed,
     Login,
     Placement,
+    ScramSecret,
     Target,
 )
 
@@ -96,8 +97,10 @@ class IDelivery(Interface):
         that kept it out (OverQuota, StoreFull ...). Where placements become durable at different
         times an outcome may be a Deferred of one, but not with `all_or_nothing`: then one failure
         keeps all out and the others' outcome is StoreUnavailable. A `delivery_id` that was
-        committed before (or, for an import, a unique-id already in the maildrop) stores nothing and
-        counts as done.
+        committed before stores nothing and counts as done. So does a placement's identity that the
+        maildrop took before, and that is never forgotten: also when the message was removed since.
+        A placement's unique-id is kept unless the maildrop has or had it for another message; then
+        the copy gets a fresh one.
         Raises: StoreUnavailable, if nothing was stored at all.
         """
 
@@ -113,7 +116,10 @@ class IMaildropStore(Interface):
     """
 
     def start() -> Deferred[None]:
-        """Open the store and begin to renew this process's holder. Raises: StoreUnavailable."""
+        """Open the store and begin to renew this process's holder.
+
+        Raises: StoreUnavailable, also where the bodies are another store's.
+        """
 
     def stop() -> Deferred[None]:
         """Give up every lease of this process, finish what is queued, and close."""
@@ -138,7 +144,10 @@ class IMaildropStore(Interface):
         """Remove messages that arrived longer ago, where no session holds them; return how many."""
 
     def sweep(grace_seconds: int) -> Deferred[int]:
-        """Remove bodies that no row names and that are older than the grace period; return how many."""
+        """Remove bodies that no row names and that are older than the grace period; return how many.
+
+        Raises: StoreUnavailable, also where the bodies are another store's: then none is removed.
+        """
 
     def check() -> Deferred[list[str]]:
         """Return what is wrong with the store, one line a finding; empty when all is well."""
@@ -171,12 +180,43 @@ class IAccountStore(Interface):
     def remove(name: str) -> Deferred[None]:
         """Remove the account with its maildrop and mail. Raises: NoSuchAccount, MaildropInUse."""
 
+    def changes() -> Deferred[int]:
+        """Return a number that is another one after any change of any account. Cheap."""
+
+    def lacking(schemes: Sequence[str], most: int | None = None) -> Deferred[Sequence[str]]:
+        """Return the accounts, by name and at most so many, that have verifiers but none of these schemes.
+
+        Those that are disabled or have no verifier cannot log in and do not count.
+        """
+
+    def server_secret() -> Deferred[bytes]:
+        """Return 32 random octets that the store keeps for all its processes and tells nobody else."""
+
 
 class IBlobStore(Interface):
-    """Immutable bodies too large for a database row, by key. Calls block: they run in threads."""
+    """Immutable bodies too large for a database row, by key. Calls block: they run in threads.
+
+    Blobs belong to one store, whose id lies beside them: what another database does not name is no
+    rubbish. The id is a short ASCII word.
+    """
+
+    def owner() -> str | None:
+        """Return the id of the store that the blobs belong to; None while there is neither id nor blob.
+
+        Raises: StoreUnavailable, also when there are blobs and no id.
+        """
+
+    def belong_to(store_id: str) -> None:
+        """Say which store uses this one from now on: its id is on disk before its first blob is.
+
+        Makes nothing yet. Raises: StoreUnavailable, also when the blobs belong to another store.
+        """
 
     def create(key: str) -> IBlobWriter:
-        """Begin a blob under a fresh key."""
+        """Begin a blob under a fresh key.
+
+        Raises: StoreUnavailable, also when the blobs turn out to belong to another store.
+        """
 
     def open(key: str) -> IBlobReader:
         """Raises: StoreUnavailable, when it is not there."""
@@ -216,6 +256,22 @@ class IUserLookup(Interface):
 
     def knows(name: str) -> Deferred[bool]:
         """Return whether mail for this name may be accepted. Raises: StoreUnavailable."""
+
+
+class ISecretSource(Interface):
+    """A checker that keeps more than password hashes: what mechanisms with a challenge ask for."""
+
+    def scram_secret(scheme: str, name: bytes) -> Deferred[ScramSecret | None]:
+        """Return what is kept for a login name under a scheme such as SCRAM-SHA-256, or None.
+
+        Its `vouch` is an `auth.credentials.Vouch` of this checker. Raises: StoreUnavailable.
+        """
+
+    def kept() -> Deferred[frozenset[str]]:
+        """Return which of SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5 and APOP every user could use."""
+
+    def server_secret() -> Deferred[bytes | None]:
+        """Return octets that stay the same and are secret, to invent answers for unknown names by."""
 
 
 class IRouter(Interface):

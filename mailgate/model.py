@@ -19,8 +19,9 @@ class Envelope(NamedTuple):
 class Placement(NamedTuple):
     """One recipient's copy of a delivery: where it goes and what is its own.
 
-    `unique_id` is given by an import that keeps the id of an old server, else None. `preamble`
-    is the header lines in front of the shared body, CRLF-ended and never beginning with a dot.
+    `preamble` is the header lines in front of the shared body, CRLF-ended and never beginning with a
+    dot. The rest is given by an import: `identity` tells a message of the old server from all others
+    there (left out, `unique_id` does), and `unique_id` is the id that the old server gave it.
     """
 
     maildrop: str               # name of the maildrop (an account's name)
@@ -28,6 +29,7 @@ class Placement(NamedTuple):
     envelope: Envelope
     preamble: bytes = b""
     unique_id: bytes | None = None
+    identity: bytes | None = None
 
 
 class Listed(NamedTuple):
@@ -104,3 +106,26 @@ class Target:
 
     maildrop: str
     user: str | None = None                 # key of the local part
+
+
+class ScramKeys(NamedTuple):
+    """What is kept of one password for SCRAM: StoredKey and ServerKey (RFC 5802 section 3)."""
+
+    stored: bytes
+    server: bytes
+
+    def __repr__(self) -> str:
+        return "ScramKeys(...)"
+
+
+class ScramSecret(NamedTuple):
+    """What a SCRAM exchange must know of a login name.
+
+    `vouch` goes back to whoever gave the secret, once one of the keys is proven; None refuses every
+    proof: the name is unknown (and all of this invented), or its account disabled.
+    """
+
+    iterations: int
+    salt: bytes
+    keys: tuple[ScramKeys, ...]
+    vouch: object = None

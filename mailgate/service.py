@@ -11,6 +11,7 @@ import atexit
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from twisted.application.service import Service
@@ -20,8 +21,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mailgate.assembly.auth import Doors
-from mailgate.assembly.listeners import make_factory
+from mailgate.assembly.listeners import make_factory, wrapped
 from mailgate.assembly.store import make_store
+from mailgate.assembly.tls import Certificates
 from mailgate.auth.hashing import HashPool
 from mailgate.config import Config
 from mailgate.errors import ConfigurationError, MailgateError
@@ -37,11 +39,16 @@ class CannotListen(MailgateError):
 
 
 class Listener:
-    """One [[listen]]: an endpoint, the factory that serves it, and the port once it is bound."""
+    """One [[listen]]: an endpoint, the factory that serves it, and the port once it is bound.
 
-    def __init__(self, index: int, protocol: str, description: str, factory: Any, reactor: Any) -> None:
+    `served` is what listens for the factory, where that is another: TLS in front of it.
+    """
+
+    def __init__(self, index: int, protocol: str, description: str, factory: Any, reactor: Any,
+                 served: Any = None) -> None:
         self.protocol = protocol
         self.factory = factory
+        self._served = served or factory
         self.port: Any = None
         self._where = f"listen[{index}].endpoint"
         try:
@@ -52,10 +59,16 @@ class Listener:
     async def bind(self) -> None:
         """Take the address, and let clients wait. Raises: CannotListen."""
         try:
-            self.port = await self._endpoint.listen(self.factory)
+            self.port = await self._endpoint.listen(self._served)
         except Exception as fault:      # endpoints are plugins and fail with what they like; it is told
             raise CannotListen(f"{self._where}: {getattr(fault, 'socketError', fault)}") from fault
         self._pause("stopReading")
+
+    async def prepare(self) -> None:
+        """Let the factory look up what its first client must be told."""
+        prepare = getattr(self.factory, "prepare", None)
+        if prepare is not None:
+            await maybeDeferred(prepare)
 
     def begin(self) -> None:
         """Serve those who wait and those who come."""
@@ -86,7 +99,8 @@ class MailgateService(Service):
     """All of mailgate as one Twisted service.
 
     `further` are checkers beside the configured ones. `prepare` is awaited with the store when it
-    is open and nobody is served yet, `announce` is called when everybody is.
+    is open and nobody is served yet, `announce` is called when everybody is. Certificates are read at
+    once, while there may still be rights to read them. Raises: ConfigurationError.
     """
 
     def __init__(self, config: Config, *, reactor: Any, further: Sequence[Any] = (),
@@ -96,17 +110,28 @@ class MailgateService(Service):
         self.store = make_store(config, reactor)
         self._reactor = reactor
         self._pool = HashPool(reactor, threads=config.limits.hash_threads)
-        doors = Doors(config, self.store, self._pool, reactor, further)
-        self.listeners = [
-            Listener(index, one.protocol, config.endpoint_of(one),
-                     make_factory(config, one, self.store, doors, reactor), reactor)
-            for index, one in enumerate(config.listen)]
+        self.certificates = Certificates(config, reactor)
+        self._doors = Doors(config, self.store, self._pool, reactor, further)
+        self.listeners = [self._listener(index) for index in range(len(config.listen))]
         self._prepare = prepare
         self._announce = announce
         self._bound: Deferred[None] | None = None
         self._started: Deferred[None] | None = None
         self._housekeeping = LoopingCall(lambda: Deferred.fromCoroutine(self.keep_house()))
         self._housekeeping.clock = reactor
+        self._watch = LoopingCall(self.certificates.look)
+        self._watch.clock = reactor
+
+    def _listener(self, index: int) -> Listener:
+        section, tls = self.config.listen[index], self.certificates.of(index)
+        factory = make_factory(self.config, section, self.store, self._doors, self._reactor, tls)
+        return Listener(index, section.protocol, self.config.endpoint_of(section), factory, self._reactor,
+                        wrapped(factory, section, tls, self._reactor))
+
+    def reload(self) -> None:
+        """Read the certificates again. Sessions go on; what is wrong with one is logged."""
+        log.info("certificates are read again")
+        self.certificates.reload()
 
     def privilegedStartService(self) -> None:
         """Bind every address, as root where twistd was started so. Raises: CannotListen."""
@@ -143,23 +168,43 @@ class MailgateService(Service):
     async def _start(self) -> None:
         assert self._bound is not None
         await self._bound
+        await self._look_at_keytabs()
         await self.store.start()
         if self._prepare is not None:
             await self._prepare(self.store)
+        for listener in self.listeners:
+            await listener.prepare()
         if not self.running:        # stopped meanwhile
             return
         for listener in self.listeners:
             listener.begin()
         self._housekeeping.start(self.config.store.housekeeping_seconds)
+        self._watch_certificates()
         notify_systemd("READY=1")
         log.info("mailgate is ready")
         if self._announce is not None:
             self._announce(self)
 
+    def _watch_certificates(self) -> None:
+        if self.config.tls is not None:
+            for warning in self.certificates.warnings(datetime.now(timezone.utc)):
+                log.warn("{warning}", warning=warning)
+            self._watch.start(self.config.tls.watch_seconds, now=False)
+
+    async def _look_at_keytabs(self) -> None:
+        """Raise ConfigurationError, if a KPOP listener could take no ticket: nobody else can tell."""
+        for listener in self.listeners:
+            if listener.protocol == "kpop":
+                faults = await listener.factory.faults()
+                if faults:
+                    raise ConfigurationError([f"kerberos.keytab: {words}" for words in faults])
+
     async def _stop(self) -> None:
         await self._close_all()
         if self._started is not None:
             await self._started
+        if self._watch.running:
+            self._watch.stop()
         await self._dismiss()
         if self._housekeeping.running:
             self._housekeeping.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 from mailgate.cli.commands import Settings
@@ -42,11 +44,36 @@ class Options(usage.Options, AuthOptionMixin):
 
 
 class DaemonService(MailgateService):
-    """The service as twistd runs it: what keeps it from starting is told in one line, with an exit code."""
+    """The service as twistd runs it: what keeps it from starting is told in one line, with an exit code.
+
+    SIGHUP makes it read its certificates again. twistd itself leaves that signal alone (it turns its
+    log over at SIGUSR1), so that it would end the process.
+    """
 
     def __init__(self, *args: Any, in_background: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_background = in_background
+        self._before_us: Any = None         # what SIGHUP did
+        self._has_terminal = False
+
+    def startService(self) -> None:
+        """Take SIGHUP too."""
+        super().startService()
+        self._has_terminal = not self._in_background and os.isatty(0)
+        self._before_us = signal.signal(
+            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+
+    def stopService(self) -> Deferred[None]:
+        """Leave SIGHUP as it was."""
+        signal.signal(signal.SIGHUP, self._before_us)
+        return super().stopService()
+
+    def _hang_up(self) -> None:
+        """Reload; or end, when the signal came because our terminal is gone."""
+        if self._has_terminal and not os.isatty(0):
+            self._reactor.stop()
+        elif self.running:
+            self.reload()
 
     def privilegedStartService(self) -> None:
         """Bind, or end the process. In the background twistd hands the exception's text to its parent."""

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from unittest import SkipTest
 
-PACKAGES = {"perl": "perl"}    # Debian's package, where it is not named as the program
+PACKAGES = {     # Debian's package, where it is not named as the program
+    "krb5kdc": "krb5-kdc", "kdb5_util": "krb5-kdc", "kadmin.local": "krb5-admin-server",
+    "kinit": "krb5-user", "kvno": "krb5-user", "unshare": "util-linux"}
 
 
 def needs(*programs: str) -> str:
@@ -49,4 +51,5 @@ def unavailable(words: str, environment: Mapping[str, str] = os.environ) -> None
 
 def _found(program: str) -> str | None:
     beside = Path(sys.executable).with_name(program)
-    return str(beside) if os.access(beside, os.X_OK) else shutil.which(program)
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which(
+        program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")

@@ -6,6 +6,9 @@ missing=""
 for program in fetchmail curl mpop openssl sqlite3 strace; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
+for pair in krb5kdc:krb5-kdc kdb5_util:krb5-kdc kadmin.local:krb5-admin-server kinit:krb5-user unshare:util-linux; do
+    (PATH="$PATH:/usr/sbin:/sbin"; command -v "${pair%%:*}" >/dev/null 2>&1) || missing="$missing ${pair#*:}"
+done
 perl -MNet::POP3 -e 1 2>/dev/null || missing="$missing perl"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -196,14 +196,12 @@ class ProblemTests(SynchronousTestCase):
             bodies = "s3://bucket/prefix"
             [stores.old]
             metadata = "sqlite:old.db"
-            [pop3]
-            apop = true
         """)
         later = {problem.partition(": ")[0] for problem in problems if "not in this version" in problem}
         self.assertEqual(later, {
             "listen[0].tls_profile", "listen[0].client_certificates", "listen[0].proxy_from",
             "listen[1].protocol", "listen[2].protocol", "tls", "kerberos", "store.maildrops",
-            "store.metadata", "store.bodies", "stores", "pop3.apop"})
+            "store.metadata", "store.bodies", "stores"})
         self.assertEqual(len(problems), 12)
 
     def test_wrong_types_everywhere(self) -> None:

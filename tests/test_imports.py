@@ -16,7 +16,7 @@ from typing import NamedTuple
 from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("pop3", "pop2", "pop4", "lmtp", "imap")    # the protocol rooms: conversations without I/O
+ROOMS = ("pop3", "pop2", "pop4", "lmtp", "imap", "kpop")    # the protocol rooms: conversations without I/O
 
 BASE = {"base"}
 ZOPE_TWISTED = {"zope", "twisted"}
@@ -38,13 +38,14 @@ RULES = {
     "stores": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"psycopg", "botocore", "boto3"}),
     "upstream": Rule(BASE | {"interfaces", "wire", "clients"}, ZOPE_TWISTED),
     "clients": Rule(BASE | {"wire", "exchanges", *ROOMS}),
-    "auth": Rule(BASE | {"interfaces", "wire", "exchanges"}, ZOPE_TWISTED | {"passlib", "argon2", "gssapi"}),
+    "auth": Rule(BASE | {"interfaces", "wire", "exchanges"},
+                 ZOPE_TWISTED | {"passlib", "argon2", "gssapi", "cffi"}),
     "routing": Rule(BASE | {"interfaces", "wire", "auth"}, ZOPE_TWISTED),
     "net": Rule(BASE | {"interfaces", "wire", "exchanges", "auth", "routing", "clients", *ROOMS},
-                ZOPE_TWISTED | {"OpenSSL"}),
+                ZOPE_TWISTED | {"OpenSSL", "cryptography"}),
     "config": Rule(BASE, {"attrs", "cattrs", "tomli", "twisted.internet.endpoints"}),
     "importing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED),
-    "testing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED),
+    "testing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"cryptography"}),
 }
 TOP = ("tap", "service", "compat", "assembly", "cli", "demo")      # these join all the others
 ANYTHING = Rule({*RULES, "top"}, ZOPE_TWISTED | {"click", "OpenSSL", "attrs"})
@@ -65,7 +66,7 @@ class Import(NamedTuple):
 def layer_of(module: str) -> str:
     """Return the layer of one of our modules."""
     parts = module.split(".")[1:]
-    if not parts or parts[0] in ("errors", "model", "names"):
+    if not parts or parts[0] in ("errors", "model", "names", "principals"):
         return "base"
     if parts[0] == "auth" and parts[1:] and parts[1] in ("sasl", "apop"):
         return "exchanges"

@@ -9,10 +9,12 @@ from mailgate.auth.checkers import StoreChecker
 from mailgate.auth.hashing import Hashing
 from mailgate.auth.passwdfile import PasswdFileChecker
 from mailgate.auth.portal import MailgatePortal
+from mailgate.auth.principals import PrincipalChecker
 from mailgate.auth.realm import MaildropRealm
 from mailgate.auth.remembered import RememberedSuccess
 from mailgate.config import CheckerSection, Config, ListenSection
 from mailgate.interfaces import IUserLookup
+from mailgate.principals import Rules
 from mailgate.routing.router import Router
 
 
@@ -40,6 +42,20 @@ class Doors:
         realm = MaildropRealm(
             self._store, login_delay_seconds=self._config.pop3.login_delay_seconds, mailbox=mailbox)
         return MailgatePortal(realm, self._asked(listener))
+
+    def principals(self, listener: ListenSection) -> MailgatePortal:
+        """Return the portal of a listener whose clients prove a Kerberos principal.
+
+        They get what is theirs by the rules among the accounts of the listener's checkers.
+        """
+        section = self._config.kerberos
+        assert section is not None, "the configuration was checked"
+        rules = Rules.of_realms(section.trusted_realms) if section.rules is None else Rules(section.rules)
+        kinds = {one.kind for one in self._config.checkers_of(listener)}
+        lookups = [one for one in self._asked(listener) if IUserLookup.providedBy(one)]
+        checker = PrincipalChecker(rules, self._store.accounts if "store" in kinds else None, lookups)
+        realm = MaildropRealm(self._store, login_delay_seconds=self._config.pop3.login_delay_seconds)
+        return MailgatePortal(realm, [checker])
 
     def router(self, listener: ListenSection | None = None) -> Router:
         """Return the router of a listener: to the store's accounts, and to users of other checkers."""

@@ -5,19 +5,54 @@ from __future__ import annotations
 from typing import Any
 
 from mailgate.assembly.auth import Doors
+from mailgate.auth.kerberos import Acceptor, ServiceKey
+from mailgate.auth.libkrb5 import require_cffi
 from mailgate.config import Config, ListenSection
+from mailgate.errors import ConfigurationError
 from mailgate.lmtp.policy import LmtpPolicy
+from mailgate.net.kpop import KPOPFactory
 from mailgate.net.lmtp import LMTPFactory
 from mailgate.net.pop3 import POP3Factory
+from mailgate.net.tls import ServerTLS, TLSFactory
 from mailgate.pop3.policy import Limits, Policy
 
 
-def make_factory(config: Config, listener: ListenSection, store: Any, doors: Doors, clock: Any) -> Any:
-    """Return the factory of a listener; it has a `shutdown` that tells its sessions and ends them."""
+def make_factory(config: Config, listener: ListenSection, store: Any, doors: Doors, clock: Any,
+                 tls: ServerTLS | None = None) -> Any:
+    """Return the factory of a listener; it has a `shutdown` that tells its sessions and ends them.
+
+    With `tls` it offers STLS or STARTTLS.
+    """
     if listener.protocol == "lmtp":
         return LMTPFactory(store, doors.router(listener), hostname=config.hostname,
-                           policy=lmtp_policy(config), clock=clock)
-    return POP3Factory(doors.portal(listener), policy=pop3_policy(config, listener), clock=clock)
+                           policy=lmtp_policy(config), clock=clock, tls=tls)
+    if listener.protocol == "kpop":
+        return kpop_factory(config, listener, doors, clock, tls)
+    return POP3Factory(doors.portal(listener), policy=pop3_policy(config, listener), clock=clock, tls=tls)
+
+
+def wrapped(factory: Any, listener: ListenSection, tls: ServerTLS | None, clock: Any) -> Any:
+    """Return what listens for a factory: it, or TLS in front of it."""
+    at_once = listener.protocol == "pop3s" or listener.implicit_tls
+    return TLSFactory(tls, factory, clock) if at_once and tls is not None else factory
+
+
+def kpop_factory(config: Config, listener: ListenSection, doors: Doors, clock: Any,
+                 tls: ServerTLS | None = None) -> KPOPFactory:
+    """Return the factory of a KPOP listener; libkrb5 is loaded when it is first needed.
+
+    Raises: ConfigurationError, without the package that loads it.
+    """
+    section = config.kerberos
+    assert section is not None, "the configuration was checked"
+    try:
+        require_cffi()
+    except ConfigurationError as fault:
+        where = f"listen[{config.listen.index(listener)}].protocol"
+        raise ConfigurationError([f"{where}: {words}" for words in fault.problems]) from fault
+    acceptor = Acceptor(ServiceKey(str(config.keytab_path), section.service), clock)
+    return KPOPFactory(doors.principals(listener), acceptor, versions=section.versions,
+                       policy=pop3_policy(config, listener), clock=clock, tls=tls)
 
 
 def pop3_policy(config: Config, listener: ListenSection) -> Policy:
@@ -25,6 +60,11 @@ def pop3_policy(config: Config, listener: ListenSection) -> Policy:
     limits, pop3 = config.limits, config.pop3
     return Policy(
         greeting=listener.greeting.encode() if listener.greeting is not None else Policy.greeting,
+        hostname=config.hostname.encode(),
+        apop=pop3.apop,
+        mechanisms=None if listener.mechanisms is None else tuple(
+            name.encode() for name in listener.mechanisms),
+        certificate_name=listener.certificate_name,
         plaintext_login=listener.plaintext_login,
         expire=config.expire_words,
         login_delay_seconds=pop3.login_delay_seconds,

@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin, UnhandledCredentials
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailgate.auth.credentials import Refused, login_name, octets_of
+from mailgate.auth.answers import digest_matches, scram_secret
+from mailgate.auth.credentials import INamedLogin, IProvenLogin, Refused, Vouch, login_name, octets_of
 from mailgate.auth.hashing import Hashing, network_of
 from mailgate.auth.remembered import RememberedSuccess
-from mailgate.auth.schemes import check_verifier, verify
+from mailgate.auth.schemes import SCHEMES_FOR, check_verifier, for_passwords, verify
 from mailgate.errors import LoginRefused
-from mailgate.interfaces import IAccountStore
-from mailgate.model import Account, Admission, Login
+from mailgate.interfaces import IAccountStore, ISecretSource
+from mailgate.model import Account, Admission, Login, ScramSecret
 from mailgate.wire.shown import shown
 
 # What an unknown name is checked against, so that it costs what a known one costs: the default
@@ -38,16 +39,17 @@ class CheckedAdmission(Admission):
     forget: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
 
-@implementer(ICredentialsChecker)
+@implementer(ICredentialsChecker, ISecretSource)
 class StoreChecker:
-    """The accounts of the shared store.
+    """The accounts of the shared store: by password, by what an account keeps for mechanisms with a
+    challenge, or by a name that something else has proven.
 
     A remembered success is answered without asking the store: the store compares the credential
     version again while it takes the lease (`IMaildropStore.open`). Give `remembered` only where a
     realm does that.
     """
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword, IProvenLogin, INamedLogin)
 
     def __init__(self, accounts: IAccountStore, pool: Hashing,
                  remembered: RememberedSuccess | None = None) -> None:
@@ -56,13 +58,19 @@ class StoreChecker:
         self._remembered = remembered
         self._mark = "store:" + os.urandom(8).hex()     # tells the checkers of one table apart
         self._complaints = Complaints()
+        self._secret: bytes | None = None
+        self._kept: tuple[int, frozenset[str]] | None = None    # and at which change of the accounts
 
-    def requestAvatarId(self, credentials: IUsernamePassword) -> Any:
+    def requestAvatarId(self, credentials: Any) -> Any:
         """Return a CheckedAdmission, or a Deferred of one.
 
         Raises, by the Deferred: LoginRefused, the same for an unknown name, a wrong password and a
         disabled account; TooBusy; StoreUnavailable.
         """
+        if IProvenLogin.providedBy(credentials):
+            return proven(self, credentials)
+        if not IUsernamePassword.providedBy(credentials):
+            return Deferred.fromCoroutine(self._check_otherwise(credentials))
         username, password = octets_of(credentials)
         if self._remembered is not None:
             found = self._remembered.find(self._remembered.key(self._mark, username, password))
@@ -74,7 +82,7 @@ class StoreChecker:
     async def _check(self, username: bytes, password: bytes, network: str) -> CheckedAdmission:
         name = login_name(username)
         login = None if name is None else await self._accounts.find_login(name)
-        verifiers = login.account.verifiers if login is not None else ()
+        verifiers = for_passwords(login.account.verifiers) if login is not None else ()
         matches = await self._pool.run(network, matching, verifiers or (DUMMY_VERIFIER,), password)
         if login is None or not verifiers or login.account.disabled or not any(matches):
             raise Refused(self._reason(login, matches))
@@ -83,10 +91,63 @@ class StoreChecker:
                      slot=matches.index(True) + 1, slots=len(verifiers))
         return self._admit(login, username, password)
 
+    async def _check_otherwise(self, credentials: Any) -> CheckedAdmission:
+        """Admit by the digest of a challenge, or by a name that was proven outside."""
+        username = credentials.username
+        username = username.encode() if isinstance(username, str) else username
+        name = login_name(username)
+        login = None if name is None else await self._accounts.find_login(name)
+        if login is None:
+            raise Refused("no such account")
+        if IUsernameHashedPassword.providedBy(credentials):
+            matches = digest_matches(credentials, login.account.verifiers)
+            if not any(matches):
+                raise Refused("the digest is wrong" if matches else "nothing is kept for such a digest")
+        if login.account.disabled:
+            raise Refused("disabled")
+        return self._admission(login)
+
+    def scram_secret(self, scheme: str, name: bytes) -> Deferred[ScramSecret | None]:
+        """See ISecretSource."""
+        return Deferred.fromCoroutine(self._scram_secret(scheme, name))
+
+    async def _scram_secret(self, scheme: str, name: bytes) -> ScramSecret | None:
+        text = login_name(name)
+        login = None if text is None else await self._accounts.find_login(text)
+        if login is None:
+            return None
+        vouch = None if login.account.disabled else Vouch(self, self._admission(login))
+        return scram_secret(scheme, login.account.verifiers, vouch)
+
+    def kept(self) -> Deferred[frozenset[str]]:
+        """See ISecretSource. Looks at all accounts only after one has changed."""
+        return Deferred.fromCoroutine(self._what_is_kept())
+
+    async def _what_is_kept(self) -> frozenset[str]:
+        change = await self._accounts.changes()
+        if self._kept is None or self._kept[0] != change:
+            kinds = {kind for kind, schemes in SCHEMES_FOR.items()
+                     if not await self._accounts.lacking(schemes, 1)}
+            self._kept = change, frozenset(kinds)
+        return self._kept[1]
+
+    def server_secret(self) -> Deferred[bytes | None]:
+        """See ISecretSource."""
+        return Deferred.fromCoroutine(self._server_secret())
+
+    async def _server_secret(self) -> bytes | None:
+        if self._secret is None:
+            self._secret = await self._accounts.server_secret()
+        return self._secret
+
+    def _admission(self, login: Login) -> CheckedAdmission:
+        account = login.account
+        return CheckedAdmission(account.name, login.view, account.name, account.version)
+
     def _admit(self, login: Login, username: bytes, password: bytes) -> CheckedAdmission:
         account, remembered = login.account, self._remembered
         if remembered is None:
-            return CheckedAdmission(account.name, login.view, account.name, account.version)
+            return self._admission(login)
         key = remembered.key(self._mark, username, password)
         admission = CheckedAdmission(account.name, login.view, account.name, account.version,
                                      forget=lambda: remembered.forget(key))
@@ -103,6 +164,14 @@ class StoreChecker:
     def _complain(self, account: Account) -> None:
         for slot, verifier in enumerate(account.verifiers, 1):
             self._complaints.about(verifier, f"account {account.name!r}, password {slot}")
+
+
+def proven(checker: Any, credentials: Any) -> Any:
+    """Return what a checker vouched for when it gave out a secret. Raises: UnhandledCredentials."""
+    vouch = credentials.vouch
+    if vouch.checker is not checker:
+        raise UnhandledCredentials("another checker's secret")
+    return vouch.avatar_id
 
 
 def matching(verifiers: Sequence[str], password: bytes) -> list[bool]:
@@ -142,9 +211,9 @@ class CheckerChain:
     """
 
     def __init__(self, checkers: Iterable[ICredentialsChecker]) -> None:
-        self._checkers = tuple(checkers)
+        self.checkers = tuple(checkers)
         self.credentialInterfaces = tuple(dict.fromkeys(
-            interface for checker in self._checkers for interface in checker.credentialInterfaces))
+            interface for checker in self.checkers for interface in checker.credentialInterfaces))
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
         """Return what the first checker returns that does not refuse.
@@ -157,7 +226,7 @@ class CheckerChain:
     async def _ask(self, credentials: Any) -> Any:
         asked = False
         reasons = []
-        for checker in self._checkers:
+        for checker in self.checkers:
             if not any(interface.providedBy(credentials) for interface in checker.credentialInterfaces):
                 continue
             asked = True

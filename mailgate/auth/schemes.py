@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mailgate.auth import hashes
+from mailgate.auth import hashes, kept
 from mailgate.auth.hashes import Digest, Family
 
 DEFAULT_SCHEME = "ARGON2ID"
@@ -49,6 +50,10 @@ SCHEMES = {
     "PLAIN": Scheme(hashes.PLAIN),
     "CLEARTEXT": Scheme(hashes.PLAIN),
     "CLEAR": Scheme(hashes.PLAIN),
+    # For mechanisms with a challenge; PLAIN logins can be checked against them too.
+    "SCRAM-SHA-256": Scheme(kept.SCRAM_SHA_256),
+    "SCRAM-SHA-1": Scheme(kept.SCRAM_SHA_1),
+    "CRAM-MD5": Scheme(kept.CRAM_MD5, "hex"),
     # Of old user lists; understood, never made.
     "MD5-CRYPT": Scheme(hashes.MD5_CRYPT),
     "MD5": Scheme(hashes.MD5_CRYPT),
@@ -57,6 +62,40 @@ SCHEMES = {
     "LDAP-MD5": Scheme(_MD5, "base64"),
     "PLAIN-MD5": Scheme(_MD5, "hex"),
 }
+
+_PLAIN = ("PLAIN", "CLEARTEXT", "CLEAR")
+DERIVED = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5"})    # kept beside a hash of the same password
+
+# What a user must have one of to log in by a mechanism with a challenge.
+SCHEMES_FOR = {
+    "SCRAM-SHA-256": ("SCRAM-SHA-256",),
+    "SCRAM-SHA-1": ("SCRAM-SHA-1",),
+    "CRAM-MD5": ("CRAM-MD5", *_PLAIN),
+    "APOP": _PLAIN,
+}
+
+
+def scheme_of(verifier: str) -> str:
+    """Return a verifier's scheme word in upper case, without suffix; empty if there is none."""
+    found = _VERIFIER.match(verifier)
+    return found[1].upper() if found else ""
+
+
+def for_passwords(verifiers: Sequence[str]) -> Sequence[str]:
+    """Return the verifiers to check a password against: the derived ones only where there are no others."""
+    return [one for one in verifiers if scheme_of(one) not in DERIVED] or verifiers
+
+
+def stored_under(schemes: Iterable[str], verifiers: Iterable[str]) -> list[tuple[Family, bytes]]:
+    """Return families and stored forms of the verifiers under some schemes; malformed ones are left out."""
+    found = []
+    for verifier in verifiers:
+        if scheme_of(verifier) in schemes:
+            try:
+                found.append(_read(verifier))
+            except ValueError:
+                continue
+    return found
 
 
 def check_verifier(verifier: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mailgate.auth.keeping import kinds_of
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.passwords import read_verifiers
 from mailgate.cli.running import with_store
@@ -39,6 +41,26 @@ password_option = click.option(
     help="Read one password a line from standard input (an SDPS host may have two); else ask.")
 
 
+def keep_options(command: Any) -> Any:
+    """Add the options that say what is kept of a password beside its hash."""
+    for option in (
+            click.option("--hash-only", is_flag=True,
+                         help="Keep nothing but the hash, whatever the configuration says."),
+            click.option("--apop", is_flag=True, help="Keep the password itself, in clear: for APOP."),
+            click.option("--cram", is_flag=True, help="Keep what CRAM-MD5 needs; as good as the password there."),
+            click.option("--scram", is_flag=True, help="Keep keys for SCRAM-SHA-256 and SCRAM-SHA-1.")):
+        command = option(command)
+    return command
+
+
+def _kinds(config: Any, had: Collection[str], *, hash_only: bool, **asked: bool) -> set[str]:
+    """Return what to keep: what is asked for, configured, or was kept before."""
+    chosen = {kind for kind, wanted in asked.items() if wanted}
+    if hash_only and chosen:
+        raise click.UsageError("--hash-only leaves no room for --scram, --cram or --apop.")
+    return set() if hash_only else chosen | set(config.accounts.keep) | set(had)
+
+
 @account.command()
 @name_argument
 @click.option("--address", "addresses", multiple=True, callback=_name, metavar="A@D",
@@ -47,17 +69,18 @@ password_option = click.option(
               help="Make an SDPS host: all users of its domains, up to two passwords.")
 @click.option("--domain", "domains", multiple=True, callback=_name, metavar="D",
               help="With --sdps: receive mail for this domain (repeatable); else for NAME.hostname.")
+@keep_options
 @password_option
 @pass_settings
 def add(settings: Settings, name: str, addresses: tuple[str, ...], sdps: bool, domains: tuple[str, ...],
-        from_stdin: bool) -> None:
+        from_stdin: bool, **keep: bool) -> None:
     """Add an account."""
     if sdps and addresses:
         raise click.UsageError("An SDPS host receives by --domain, not by --address.")
     if domains and not sdps:
         raise click.UsageError("--domain is for SDPS hosts: add --sdps.")
     config = settings.config
-    verifiers = read_verifiers(from_stdin=from_stdin, sdps=sdps)
+    verifiers = read_verifiers(from_stdin=from_stdin, sdps=sdps, kinds=_kinds(config, (), **keep))
     added = new_account(name, config.hostname, verifiers, addresses=addresses, sdps=sdps, domains=domains)
     with_store(config, lambda store: store.accounts.add([added]), create=True)
 
@@ -90,15 +113,23 @@ def _moment(ms: int | None) -> str:
 
 @account.command()
 @name_argument
+@keep_options
 @password_option
 @pass_settings
-def passwd(settings: Settings, name: str, from_stdin: bool) -> None:
-    """Change an account's password, or an SDPS host's passwords."""
+def passwd(settings: Settings, name: str, from_stdin: bool, **keep: bool) -> None:
+    """Change an account's password, or an SDPS host's passwords.
+
+    What was kept for SCRAM and CRAM-MD5 is kept of the new password too.
+    """
+    config = settings.config
+
     async def work(store: Any) -> None:
         found = await store.accounts.get(name)
-        await store.accounts.set_verifiers(name, read_verifiers(from_stdin=from_stdin, sdps=found.sdps))
+        kinds = _kinds(config, kinds_of(found.verifiers), **keep)
+        await store.accounts.set_verifiers(
+            name, read_verifiers(from_stdin=from_stdin, sdps=found.sdps, kinds=kinds))
 
-    with_store(settings.config, work)
+    with_store(config, work)
 
 
 @account.command()

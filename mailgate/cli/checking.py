@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import click
+from twisted.internet.interfaces import IReactorTime
 
 from mailgate.assembly.store import belongs_to_folder
 from mailgate.cli.commands import Settings, pass_settings
-from mailgate.cli.telling import Refusal, reason
+from mailgate.cli.telling import Refusal, reason, tell
 from mailgate.config import Config
 from mailgate.config.endpoints import split_endpoint
-from mailgate.errors import MailgateError
+from mailgate.errors import ConfigurationError, MailgateError
 
 
 @click.command()
 @pass_settings
 def check(settings: Settings) -> None:
-    """Look at the configuration, the store, the checkers' files and the listeners.
+    """Look at the configuration, the store, the checkers' files, certificates, keytab and listeners.
 
     Exit codes: 0 all is well, 78 something in the configuration or in what it names, 65 the store.
     """
     path, config = settings.path, settings.config
-    problems = [*_listeners(config), *_checkers(config), *_store_files(config)]
+    certificates, warnings = _certificates(config)
+    problems = [*_listeners(config), *certificates, *_keytab(config), *_checkers(config),
+                *_store_files(config)]
+    for warning in warnings:
+        tell(f"{path}: warning: {warning}")
     if problems:
         raise Refusal(*(f"{path}: {problem}" for problem in problems), code=os.EX_CONFIG)
     if config.metadata_path.exists() and (findings := _store(config)):
         raise Refusal(*(f"store: {finding}" for finding in findings), code=os.EX_DATAERR)
+    if config.metadata_path.exists():
+        for line in _in_the_way(config):
+            tell(f"{path}: warning: {line}")
     click.echo(f"{path}: all is well")
     if not config.metadata_path.exists():
         click.echo(f"{config.metadata_path}: not there yet; it is made at the first start")
@@ -52,6 +61,32 @@ def _not_a_folder(folder: Path) -> str:
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder}: no permission to write"
 
 
+def _certificates(config: Config) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the certificates, and what clients will dislike of them."""
+    if config.tls is None:
+        return [], []
+    from twisted.internet import reactor
+
+    from mailgate.assembly.tls import Certificates
+
+    try:
+        certificates = Certificates(config, IReactorTime(reactor))
+    except ConfigurationError as fault:
+        return fault.problems, []
+    return [], list(certificates.warnings(datetime.now(timezone.utc)))
+
+
+def _keytab(config: Config) -> list[str]:
+    """Return what keeps KPOP listeners from taking tickets."""
+    from mailgate.auth.kerberos import ServiceKey
+
+    section = config.kerberos
+    if section is None or not any(one.protocol == "kpop" for one in config.listen):
+        return []
+    faults = ServiceKey(str(config.keytab_path), section.service).faults()
+    return [f"kerberos.keytab: {words}" for words in faults]
+
+
 def _checkers(config: Config) -> list[str]:
     from mailgate.auth.passwdfile import parse
 
@@ -72,6 +107,8 @@ def _checkers(config: Config) -> list[str]:
 def _store_files(config: Config) -> list[str]:
     """Return what is not there: a check makes nothing."""
     file, folder = config.metadata_path, config.bodies_path
+    if not file.exists() and folder.exists() and _are_owned(folder):
+        return [f"store.metadata: there is no {file}, and its bodies are in {folder}"]
     if not file.exists():
         if belongs_to_folder(config):
             return []
@@ -81,6 +118,27 @@ def _store_files(config: Config) -> list[str]:
     if folder.exists() and (fault := _not_a_folder(folder)):
         return [f"store.bodies: {fault}"]
     return []
+
+
+def _are_owned(bodies: Path) -> bool:
+    """Return whether there are bodies of some store; it is not to begin anew beside them."""
+    from mailgate.stores.files import FileBlobStore
+
+    try:
+        return FileBlobStore(str(bodies)).owner() is not None
+    except MailgateError:
+        return True
+
+
+def _in_the_way(config: Config) -> list[str]:
+    """Return which accounts keep mechanisms from being announced, or from working."""
+    from mailgate.cli.mechanisms import standing_in_the_way
+    from mailgate.cli.running import with_store
+
+    async def work(store: Any) -> list[str]:
+        return await standing_in_the_way(config, store)
+
+    return with_store(config, work)
 
 
 def _store(config: Config) -> list[str]:

@@ -6,20 +6,24 @@ import getpass
 import os
 import signal
 import sys
+from collections.abc import Collection
 
 import click
 
-from mailgate.auth.schemes import hash_password
+from mailgate.auth.keeping import verifiers_for
 from mailgate.cli.telling import Refusal
 
 SDPS_PASSWORDS = 2      # an SDPS host may have two (a login password and a POP3 password)
 
 
-def read_verifiers(*, from_stdin: bool, sdps: bool) -> tuple[str, ...]:
-    """Return verifiers of the passwords that are typed or piped in. Raises: Refusal, click.UsageError."""
+def read_verifiers(*, from_stdin: bool, sdps: bool, kinds: Collection[str] = ()) -> tuple[str, ...]:
+    """Return verifiers of the passwords that are typed or piped in: hashes, and what `kinds` name beside.
+
+    Raises: Refusal, click.UsageError.
+    """
     most = SDPS_PASSWORDS if sdps else 1
     passwords = _from_stdin(most) if from_stdin else _from_terminal(most)
-    return tuple(hash_password(_checked(one)) for one in passwords)
+    return verifiers_for([_checked(one) for one in passwords], kinds)
 
 
 def _from_stdin(most: int) -> list[bytes]:

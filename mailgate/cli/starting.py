@@ -12,6 +12,7 @@ import click
 from mailgate.cli.telling import Refusal
 from mailgate.config import load
 from mailgate.config.values import BadValue, host_name
+from mailgate.stores.files import give_to_heir
 
 FILE_NAME = "mailgate.toml"
 TEMPLATE = """\
@@ -63,18 +64,27 @@ def write_configuration(folder: Path, hostname: str, text: str = TEMPLATE) -> Pa
     """Write the first configuration and return its path. Raises: Refusal, if anything is in the way."""
     file = folder / FILE_NAME
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(folder)
         for taken in (folder / "mail.db", folder / "bodies"):
             if taken.exists():
                 raise FileExistsError(0, "is there already", str(taken))
         with open(file, "x", encoding="utf-8") as written:      # never one that is there
             written.write(text.replace("{file}", str(file)).replace("{hostname}", hostname))
+        give_to_heir(str(file))
     except FileExistsError as fault:
         raise Refusal(f"{fault.filename} is there already; nothing was written",
                       code=os.EX_CANTCREAT) from fault
     except OSError as fault:
         raise Refusal(f"{fault.filename}: {fault.strerror}", code=os.EX_CANTCREAT) from fault
     return file
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; what root makes belongs to the owner of the one above."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in reversed(missing):
+        give_to_heir(str(one))
 
 
 def make_store(file: Path) -> None:

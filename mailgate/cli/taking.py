@@ -16,21 +16,21 @@ from mailgate.cli.accounts import name_argument
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.delivering import read_sender
 from mailgate.cli.running import with_store
-from mailgate.cli.telling import Refusal, reason
+from mailgate.cli.telling import Refusal, reason, tell
 from mailgate.config import Config
 from mailgate.errors import BadAddress, MailgateError, NoSuchRecipient, StoreUnavailable
 from mailgate.importing.maildir import Maildir, is_maildir
 from mailgate.importing.mbox import Mbox
-from mailgate.importing.source import BadSource, HeaderTap, Source, SourceMessage
+from mailgate.importing.source import BadSource, HeaderTap, NotPlain, Source, SourceMessage, Unreadable
 from mailgate.lmtp.paths import read_forward_path
 from mailgate.model import Account, Envelope, Placement
 from mailgate.names import fold, split_address
 from mailgate.routing.router import Router
-from mailgate.wire.dots import WireForm
 from mailgate.wire.faults import answer_for
 from mailgate.wire.headers import preamble
 
 PROGRESS_SECONDS = 0.5      # between two looks at a terminal
+ADDRESS_OCTETS = 512        # what a line of SMTP has room for (RFC 5321 section 4.5.3.1.4)
 RECIPIENT_FIELDS = ("X-Original-To", "Envelope-To", "Delivered-To")     # nearest to RCPT first
 
 
@@ -55,7 +55,10 @@ def import_(settings: Settings, name: str, path: Path, progress: bool | None) ->
             store, config, Progress(source.octets, shown)).take(name, source))
     except BadSource as fault:
         raise Refusal(str(fault), code=os.EX_DATAERR if path.exists() else os.EX_NOINPUT) from fault
-    click.echo(f"{counts.read} messages read, {counts.held} now in the maildrop")
+    for line in counts.skipped:
+        tell(line)
+    skipped = f", {len(counts.skipped)} skipped" if counts.skipped else ""
+    click.echo(f"{counts.read} messages read, {counts.held} now in the maildrop{skipped}")
     if counts.faults:
         raise Refusal(*(f"{one}: not taken: {words}" for one, words, _ in counts.faults),
                       code=counts.faults[0][2])
@@ -96,6 +99,7 @@ class Counts:
     def __init__(self) -> None:
         self.read = 0
         self.held = 0
+        self.skipped: list[str] = []        # lines for an operator: what is no message
         self.faults: list[tuple[str, str, int]] = []        # message, words, exit code
 
 
@@ -106,12 +110,10 @@ class Import:
         self._store = store
         self._router = Router(store.accounts, config.hostname)
         self._progress = progress
-        self._ids: dict[bytes, int | None] = {}     # octets of what the maildrop holds, by unique-id
 
     async def take(self, name: str, source: Source) -> Counts:
         """Take every message. Raises: NoSuchAccount; BadSource; StoreUnavailable, which ends it early."""
         account = await self._store.accounts.get(name)
-        self._ids = {one.unique_id: one.octets for one in await self._store.scan(account.name)}
         counts = Counts()
         for message in source.messages():
             try:
@@ -119,7 +121,11 @@ class Import:
                 counts.read += 1
             except FileNotFoundError:       # removed from the Maildir while we read it
                 continue
-            except StoreUnavailable:
+            except NotPlain as fault:
+                counts.skipped.append(f"{message.name}: skipped: {fault}")
+            except Unreadable as fault:
+                counts.faults.append((message.name, str(fault), os.EX_NOINPUT))
+            except (StoreUnavailable, BadSource):
                 raise
             except MailgateError as fault:
                 counts.faults.append((message.name, reason(fault), answer_for(fault).exit))
@@ -130,41 +136,27 @@ class Import:
 
     async def _take(self, account: Account, message: SourceMessage) -> None:
         delivery = self._store.deliver()
-        header, form = HeaderTap(), WireForm()
+        header = HeaderTap()
         try:
             for piece in message.pieces():
                 header.feed(piece)
-                form.feed(piece)
                 waiting = delivery.write(piece)
                 if waiting is not None:
                     await waiting
-            form.finish()
             placement = await self._placement(account, message, header)
-            unique_id = self._fresh_or_same(message.unique_id, len(placement.preamble) + form.octets)
-            outcomes = await delivery.commit(
-                [placement._replace(unique_id=unique_id)], delivery_id=delivery_id(message))
+            outcomes = await delivery.commit([placement])
         except BaseException:
             delivery.abort()
             raise
         if outcomes[0] is not None:
             raise outcomes[0]
 
-    def _fresh_or_same(self, unique_id: bytes | None, octets: int) -> bytes | None:
-        """Return the id to keep, or None where another message has it: then a fresh one is given.
-
-        A message already taken is met again with its own id and size; that is no collision.
-        """
-        if unique_id is None or self._ids.get(unique_id, octets) != octets:
-            return None
-        self._ids[unique_id] = None     # a second message of this source cannot have it too
-        return unique_id
-
     async def _placement(self, account: Account, message: SourceMessage, header: HeaderTap) -> Placement:
         sender = _sender(header, message)
         recipient, user = await self._recipient(account, header)
         envelope = Envelope(sender, recipient, message.arrived_ms)
         own = preamble(envelope) if not header.fields("Return-Path") else b""
-        return Placement(account.name, user, envelope, own)
+        return Placement(account.name, user, envelope, own, message.unique_id, identity(message))
 
     async def _recipient(self, account: Account, header: HeaderTap) -> tuple[bytes, str | None]:
         """Return the recipient that the header tells of and its user: one whose mail comes here, if any."""
@@ -181,16 +173,17 @@ class Import:
         return path, fold(split_address(path.decode("utf-8", "replace"))[0])
 
 
-def delivery_id(message: SourceMessage) -> str:
-    """Return the delivery id of an imported message: the same whenever the source is read again."""
-    return "import:" + hashlib.sha256(os.fsencode(message.identity())).hexdigest()
+def identity(message: SourceMessage) -> bytes:
+    """Return what the store remembers a message by: the same whenever the source is read again."""
+    return hashlib.sha256(os.fsencode(message.identity())).digest()
 
 
 def _sender(header: HeaderTap, message: SourceMessage) -> bytes:
     """Return the envelope sender: of Return-Path, else of the format, else the null sender."""
     for value in [*header.fields("Return-Path")[:1], message.sender or b""]:
         try:
-            return read_sender(value)
+            if len(value) <= ADDRESS_OCTETS:
+                return read_sender(value)
         except BadAddress:
             continue
     return b""
@@ -198,8 +191,11 @@ def _sender(header: HeaderTap, message: SourceMessage) -> bytes:
 
 def _path(value: bytes) -> bytes | None:
     """Return the address that a header field holds, or None."""
+    if len(value) > ADDRESS_OCTETS:
+        return None
     try:
         path, rest = read_forward_path(value if value.startswith(b"<") else b"<%b>" % value)
+        split_address(path.decode("utf-8", "replace"))      # a user's view needs its local part
     except BadAddress:
         return None
     return None if rest else path

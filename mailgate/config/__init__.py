@@ -2,21 +2,29 @@
 
 from mailgate.config.reading import load, parse
 from mailgate.config.sections import (
+    AccountsSection,
+    CertificateSection,
     CheckerSection,
     Config,
+    KerberosSection,
     LimitsSection,
     ListenSection,
     Pop3Section,
     StoreSection,
+    TlsSection,
 )
 
 __all__ = [
+    "AccountsSection",
+    "CertificateSection",
     "CheckerSection",
     "Config",
+    "KerberosSection",
     "LimitsSection",
     "ListenSection",
     "Pop3Section",
     "StoreSection",
+    "TlsSection",
     "load",
     "parse",
 ]

@@ -14,6 +14,8 @@ SOCKET_PATH_OCTETS = 107    # sun_path of Linux, its NUL not counted
 def contradictions(config: Config) -> Iterator[Problem]:
     """Give every contradiction. Settings that could not be read have their default here."""
     yield from _listeners(config)
+    yield from _tls(config)
+    yield from _kerberos(config)
     yield from _checkers(config)
     yield from _expiry(config)
 
@@ -28,10 +30,56 @@ def _listeners(config: Config) -> Iterator[Problem]:
         for setting in ("plaintext_login", "greeting"):
             if one.protocol == "lmtp" and getattr(one, setting) is not None:
                 yield Problem((*where, setting), "has no meaning for lmtp")
+        if one.certificate_name is not None and one.client_certificates not in ("request", "require"):
+            yield Problem((*where, "certificate_name"),
+                          'has no meaning unless client_certificates is "request" or "require"')
+        if one.mechanisms is not None and one.protocol not in ("pop3", "pop3s"):
+            yield Problem((*where, "mechanisms"), f"has no meaning for {one.protocol}")
         for name in one.checkers or ():
             if name not in names:
                 known = ", ".join(sorted(names))
                 yield Problem((*where, "checkers"), f"no [[checker]] has the name {name}; there are: {known}")
+
+
+def _tls(config: Config) -> Iterator[Problem]:
+    for index, one in enumerate(config.listen):
+        where = ("listen", index)
+        if config.tls is None:
+            if one.protocol == "pop3s":
+                yield Problem((*where, "protocol"), "pop3s needs a certificate: [tls]")
+            for setting in ("tls_profile", "client_certificates", "client_ca"):
+                if getattr(one, setting) is not None:
+                    yield Problem((*where, setting), "has no meaning without [tls]")
+            continue
+        if one.protocol == "pop3s" and split_endpoint(one.endpoint).kind == "ssl":
+            yield Problem((*where, "endpoint"), "pop3s brings its own TLS: tcp: is what it needs")
+        asked = one.client_certificates in ("request", "require")
+        if asked and one.client_ca is None:
+            yield Problem((*where, "client_ca"), "is missing")
+        if not asked and one.client_ca is not None:
+            words = 'has no meaning unless client_certificates is "request" or "require"'
+            yield Problem((*where, "client_ca"), words)
+
+
+def _kerberos(config: Config) -> Iterator[Problem]:
+    for index, one in enumerate(config.listen):
+        where = ("listen", index)
+        if one.implicit_tls is not None and one.protocol != "kpop":
+            yield Problem((*where, "implicit_tls"), "has a meaning for kpop only")
+        if one.protocol != "kpop":
+            continue
+        if config.kerberos is None:
+            yield Problem((*where, "protocol"), "kpop needs a key: [kerberos]")
+        if one.plaintext_login is not None:
+            yield Problem((*where, "plaintext_login"), "has no meaning for kpop: its password is ignored")
+        if one.implicit_tls and config.tls is None:
+            yield Problem((*where, "implicit_tls"), "needs a certificate: [tls]")
+    if config.kerberos is not None:
+        realms = config.kerberos.trusted_realms
+        for index, rule in enumerate(config.kerberos.rules or ()):
+            if rule.realm not in realms:
+                yield Problem(("kerberos", "rules", index),
+                              f"{rule.realm} is none of the realms: {', '.join(realms) or 'there are none'}")
 
 
 def _endpoint_faults(config: Config, index: int) -> Iterator[str]:

@@ -28,8 +28,7 @@ else:
 _Section = TypeVar("_Section", bound=attrs.AttrsInstance)
 
 LATER_SETTINGS = frozenset({
-    "tls", "kerberos", "stores", "merge", "store.maildrops", "store.merge", "pop3.apop", "listen.tls_profile",
-    "listen.client_certificates", "listen.proxy_from"})
+    "stores", "merge", "store.maildrops", "store.merge", "listen.proxy_from"})
 
 
 def load(path: str | Path) -> Config:
@@ -97,11 +96,33 @@ def _value(field: Any, value: Any, where: KeyPath, problems: list[Problem]) -> A
             return tuple(_section(tables, one, (*where, index), problems) for index, one in enumerate(value))
         problems.append(Problem(where, f"tables are expected, each beginning with [[{field.name}]]"))
         return attrs.NOTHING
+    if named := field.metadata.get("named"):
+        return _named(named, field.metadata["reader_of_names"], value, where, problems)
     try:
         return field.metadata["reader"](value)
     except BadValue as fault:
         problems.append(Problem(where, str(fault)))
         return attrs.NOTHING
+
+
+def _named(kind: type[_Section], read_name: Any, table: Any, where: KeyPath,
+           problems: list[Problem]) -> dict[str, _Section]:
+    """Return the sections of a table whose keys are names that the operator chose."""
+    if not isinstance(table, dict):
+        problems.append(Problem(where, "a table is expected"))
+        return {}
+    sections: dict[str, _Section] = {}
+    for key, value in table.items():
+        section = _section(kind, value, (*where, key), problems)
+        try:
+            name = read_name(key)
+        except BadValue as fault:
+            problems.append(Problem((*where, key), str(fault)))
+            continue
+        if name in sections:
+            problems.append(Problem((*where, key), "stands there twice"))
+        sections[name] = section
+    return sections
 
 
 def _unknown(where: KeyPath, fields: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ Every field names its reader, and whether it must be there; `mailgate.config.rea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import attrs
 from mailgate.config import values
 from mailgate.config.endpoints import absolute_endpoint, endpoint
 from mailgate.config.values import Location
+from mailgate.principals import Rule, parse_principal
 
 
 def _setting(reader: Callable[[Any], Any], default: Any = None, *, required: bool = False) -> Any:
@@ -28,6 +29,14 @@ def _table(kind: type[Any]) -> Any:
 
 def _tables(kind: type[Any]) -> Any:
     return attrs.field(factory=tuple, metadata={"tables": kind})
+
+
+def _optional_table(kind: type[Any]) -> Any:
+    return attrs.field(default=None, metadata={"table": kind})
+
+
+def _tables_by_name(kind: type[Any], reader_of_names: Callable[[Any], str]) -> Any:
+    return attrs.field(factory=dict, metadata={"named": kind, "reader_of_names": reader_of_names})
 
 
 @attrs.frozen
@@ -46,6 +55,42 @@ class StoreSection:
 
 
 @attrs.frozen
+class CertificateSection:
+    """One [tls.sni."NAME"]"""
+
+    certificate: str = _setting(values.path, "", required=True)
+    key: str = _setting(values.path, "", required=True)
+
+
+@attrs.frozen
+class TlsSection:
+    """[tls]. `sni` has its names in lower case."""
+
+    certificate: str = _setting(values.path, "", required=True)
+    key: str = _setting(values.path, "", required=True)
+    watch_seconds: float = _setting(values.seconds(1, 86_400), 60.0)
+    sni: Mapping[str, CertificateSection] = _tables_by_name(CertificateSection, values.certificate_name)
+
+
+@attrs.frozen
+class KerberosSection:
+    """[kerberos]"""
+
+    keytab: str = _setting(values.path, "", required=True)
+    service: str = _setting(values.service_principal, "", required=True)
+    realms: tuple[str, ...] | None = _setting(values.array_of(values.realm))     # left out: the service's
+    rules: tuple[Rule, ...] | None = _setting(values.array_of(values.principal_rule))
+    versions: tuple[str, ...] = _setting(values.array_of(values.application_version), ())
+
+    @property
+    def trusted_realms(self) -> tuple[str, ...]:
+        """The realms whose principals may log in."""
+        if self.realms is not None or not self.service:
+            return self.realms or ()
+        return (parse_principal(self.service).realm,)
+
+
+@attrs.frozen
 class ListenSection:
     """One [[listen]]"""
 
@@ -54,6 +99,12 @@ class ListenSection:
     plaintext_login: bool | None = _setting(values.switch)
     checkers: tuple[str, ...] | None = _setting(values.words)
     greeting: str | None = _setting(values.greeting)
+    mechanisms: tuple[str, ...] | None = _setting(values.words_of(*values.MECHANISMS))
+    implicit_tls: bool | None = _setting(values.switch)
+    tls_profile: str | None = _setting(values.one_of("modern", "intermediate", "legacy"))
+    client_certificates: str | None = _setting(values.one_of("no", "request", "require"))
+    client_ca: str | None = _setting(values.path)
+    certificate_name: str | None = _setting(values.one_of("common-name", "email"))
 
 
 @attrs.frozen
@@ -93,7 +144,15 @@ class Pop3Section:
     expire: int | str | bool | None = _setting(values.announced_expiry)
     login_delay_seconds: int = _setting(values.whole(0, 7 * 86_400), 0)
     last: bool = _setting(values.switch, False)
+    apop: bool = _setting(values.switch, False)
     sdps: bool = _setting(values.switch, True)
+
+
+@attrs.frozen
+class AccountsSection:
+    """[accounts]: what the command keeps of new passwords."""
+
+    keep: tuple[str, ...] = _setting(values.words_of("scram", "cram", "apop"), ())
 
 
 @attrs.frozen
@@ -103,10 +162,13 @@ class Config:
     hostname: str = _setting(values.host_name, "", required=True)
     postmaster: str | None = _setting(values.recipient)
     store: StoreSection = _table(StoreSection)
+    tls: TlsSection | None = _optional_table(TlsSection)
+    kerberos: KerberosSection | None = _optional_table(KerberosSection)
     listen: tuple[ListenSection, ...] = _tables(ListenSection)
     checker: tuple[CheckerSection, ...] = _tables(CheckerSection)
     limits: LimitsSection = _table(LimitsSection)
     pop3: Pop3Section = _table(Pop3Section)
+    accounts: AccountsSection = _table(AccountsSection)
     folder: Path = attrs.field(factory=Path, metadata={"internal": True})
 
     @property
@@ -124,6 +186,11 @@ class Config:
     def bodies_path(self) -> Path:
         """The folder of large bodies."""
         return self.folder / self.store.bodies.path
+
+    @property
+    def keytab_path(self) -> Path:
+        """The keytab of [kerberos]."""
+        return self.folder / (self.kerberos.keytab if self.kerberos is not None else "")
 
     def passwd_path(self, checker: CheckerSection) -> Path:
         """Return the file of a passwd-file checker."""

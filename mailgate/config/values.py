@@ -10,14 +10,21 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mailgate.principals import Rule, parse_principal, parse_rule
+
 _HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
+VERSION_CHARACTERS = 63
 GREETING_OCTETS = 500   # with "+OK " and CRLF it fits the 512 octets of RFC 2449 section 4
 
-PROTOCOLS = ("pop3", "lmtp")
-LATER_PROTOCOLS = ("pop3s", "kpop", "pop2", "pop4", "imap", "smtp", "submission")
+PROTOCOLS = ("pop3", "pop3s", "kpop", "lmtp")
+LATER_PROTOCOLS = ("pop2", "pop4", "imap", "smtp", "submission")
+
+
+MECHANISMS = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL",
+              "OAUTHBEARER", "XOAUTH2", "CRAM-MD5", "PLAIN", "LOGIN")
 
 
 class BadValue(ValueError):
@@ -86,6 +93,13 @@ def host_name(value: Any) -> str:
     return name
 
 
+def certificate_name(value: Any) -> str:
+    """Read a host's name as a client asks for it, or `*.` and a domain; in lower case."""
+    name = text(value)
+    host_name(name.removeprefix("*."))
+    return name.lower()
+
+
 def word(value: Any) -> str:
     """Read a name that other settings refer to."""
     name = text(value)
@@ -112,6 +126,70 @@ def words(value: Any) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise BadValue("a name stands in it twice")
     return names
+
+
+def array_of(read_one: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """Make a reader of arrays, each of whose values another reader takes."""
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise BadValue(f"an array is expected, not {_shown(value)}")
+        return tuple(read_one(one) for one in value)
+    return read
+
+
+def service_principal(value: Any) -> str:
+    """Read a service's principal with its realm, such as pop/mail.example.org@EXAMPLE.ORG."""
+    name = text(value)
+    try:
+        principal = parse_principal(name)
+    except ValueError as fault:
+        raise BadValue(f"{_shown(name)}: {fault}") from fault
+    if len(principal.components) != 2:
+        raise BadValue(f"{_shown(name)} is not SERVICE/HOST@REALM")
+    return name
+
+
+def realm(value: Any) -> str:
+    """Read the name of a Kerberos realm."""
+    name = text(value)
+    if not name.isprintable() or set(name) & set(" @/\\{}*"):
+        raise BadValue(f"{_shown(name)} is not a realm")
+    return name
+
+
+def principal_rule(value: Any) -> Rule:
+    """Read a rule from principals to maildrops: `{name}@EXAMPLE.ORG -> {name}`."""
+    rule = text(value)
+    try:
+        return parse_rule(rule)
+    except ValueError as fault:
+        raise BadValue(f"{_shown(rule)}: {fault}") from fault
+
+
+def application_version(value: Any) -> str:
+    """Read the application version that a KPOP client says in its sendauth exchange."""
+    version = text(value)
+    if not version.isascii() or not version.isprintable() or len(version) > VERSION_CHARACTERS:
+        raise BadValue(f"{_shown(version)} is not printable ASCII of at most {VERSION_CHARACTERS} characters")
+    return version
+
+
+def words_of(*known: str) -> Callable[[Any], tuple[str, ...]]:
+    """Make a reader of arrays of fixed words, in any case; the array may be empty."""
+    def read(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise BadValue(f"an array of words is expected, not {_shown(value)}")
+        by_key = {one.lower(): one for one in known}
+        names = []
+        for one in value:
+            name = by_key.get(text(one).lower())
+            if name is None:
+                raise BadValue(f"unknown: {_shown(one)}; known: {', '.join(known)}")
+            if name in names:
+                raise BadValue(f"{_shown(one)} stands in it twice")
+            names.append(name)
+        return tuple(names)
+    return read
 
 
 def one_of(*known: str) -> Callable[[Any], str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import calendar
 import fcntl
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -16,18 +17,27 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mailgate.errors import StoreUnavailable
-from mailgate.importing.source import PIECE_OCTETS, BadSource, HeaderTap, legal_unique_id
+from mailgate.importing.entries import open_named
+from mailgate.importing.source import (
+    PIECE_OCTETS,
+    BadSource,
+    HeaderTap,
+    NotPlain,
+    arrival_ms,
+    legal_unique_id,
+)
 
 _MONTHS = [name.encode() for name in calendar.month_abbr]
-_FROM = re.compile(
-    rb"From (?:(.*) )? *(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +"
-    rb"(%b) +(\d\d?) +(\d\d):(\d\d)(?::(\d\d))? +(?:[A-Za-z+-][\w:+-]* +)*(\d{4})(?:\s|$)"
+# Searched for behind the sender, not matched with it: octets made for that would cost their square.
+_DATE = re.compile(
+    rb"(?<![^ ])(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +"
+    rb"(%b) +(\d\d?) +(\d\d):(\d\d)(?::(\d\d))? +(?:[A-Za-z+-][\w:+-]* +)*([1-9]\d{3})(?:\s|$)"
     % b"|".join(_MONTHS[1:]))
 # Fields that mail programs change in an mbox while the message stays the same.
 _VOLATILE = re.compile(
     rb"(?:X-)?(?:Status|Keywords|Mozilla-Status2?|Mozilla-Keys|UID|IMAP|IMAPbase|UIDL|Content-Length|Lines)"
     rb"[ \t]*:", re.IGNORECASE)
-_FROM_OCTETS = 1000     # no From line is longer, and the expression above is slow on long ones
+_FROM_OCTETS = 1000     # no From line is longer
 _NO_SENDERS = (b"", b"-", b"MAILER-DAEMON")
 
 
@@ -35,19 +45,14 @@ class Mbox:
     """The messages of one mbox file."""
 
     def __init__(self, path: Path) -> None:
+        """Look at the file. Raises: BadSource."""
         self._path = path
-        try:
-            self.octets = path.stat().st_size
-        except OSError as fault:
-            raise BadSource(f"{path}: {fault.strerror}") from fault
+        with self._open() as file:
+            self.octets = os.fstat(file.fileno()).st_size
 
     def messages(self) -> Iterator[MboxMessage]:
         """Give the messages in the order of the file. Raises: StoreUnavailable, while it is locked."""
-        try:
-            file = self._path.open("rb")
-        except OSError as fault:
-            raise BadSource(f"{self._path}: {fault.strerror}") from fault
-        with file:
+        with self._open() as file:
             self._lock(file)
             seen: Counter[str] = Counter()
             from_line = self._first_line(file)
@@ -61,6 +66,14 @@ class Mbox:
                     pass
                 from_line = message.next_from
 
+    def _open(self) -> BinaryIO:
+        try:
+            return open_named(self._path)
+        except OSError as fault:
+            raise BadSource(f"{self._path}: {fault.strerror}") from fault
+        except NotPlain as fault:
+            raise BadSource(f"{self._path}: {fault}") from fault
+
     def _lock(self, file: BinaryIO) -> None:
         """Keep programs that obey fcntl locks from changing the file while it is read."""
         try:
@@ -71,7 +84,7 @@ class Mbox:
     def _first_line(self, file: BinaryIO) -> bytes:
         line = b"\n"
         while line.strip() == b"" and line:
-            line = file.readline(PIECE_OCTETS)
+            line = _read_line(file)
         if line and not _is_from(line):
             raise BadSource(f"{self._path}: not an mbox: it does not begin with a From line")
         return line
@@ -85,6 +98,7 @@ class MboxMessage:
         self.octets = 0
         self.arrived_ms, self.sender = _read_from_line(from_line)
         self.next_from = b""
+        self._is_first = number == 1
         self._file = file
         self._seen = seen                   # how many messages had this digest
         self._digest = hashlib.sha256(from_line)
@@ -99,7 +113,12 @@ class MboxMessage:
         return legal_unique_id(found[0]) if found else None
 
     def is_folder_data(self) -> bool:
-        """Return whether this is the message in which imapd and Pine keep what they know of the folder."""
+        """Return whether this is the message in which imapd and Pine keep what they know of the folder.
+
+        It is the first one; any later one that looks the same was sent by somebody.
+        """
+        if not self._is_first:
+            return False
         subject = b"".join(self._header.fields("Subject"))
         return bool(self._header.fields("X-IMAP")) and b"FOLDER INTERNAL DATA" in subject
 
@@ -130,7 +149,7 @@ class MboxMessage:
     def _read_lines(self) -> Iterator[bytes]:
         """Give lines (long ones in parts); a blank line is held back until more of the message comes."""
         blank, begins, in_header = b"", True, True
-        while line := self._file.readline(PIECE_OCTETS):
+        while line := _read_line(self._file):
             if blank and begins and _is_from(line):
                 self.next_from = line
                 return
@@ -147,15 +166,21 @@ class MboxMessage:
             yield line
 
 
+def _read_line(file: BinaryIO) -> bytes:
+    try:
+        return file.readline(PIECE_OCTETS)
+    except OSError as fault:
+        raise BadSource(f"{file.name}: {fault.strerror}") from fault
+
+
 def _is_from(line: bytes) -> bool:
-    return line.startswith(b"From ") and len(line) <= _FROM_OCTETS and _FROM.match(line) is not None
+    return line.startswith(b"From ") and len(line) <= _FROM_OCTETS and _DATE.search(line, 5) is not None
 
 
 def _read_from_line(line: bytes) -> tuple[int, bytes | None]:
     """Return the time of arrival in milliseconds since 1970, taken as UTC, and the envelope sender."""
-    found = _FROM.match(line)
-    assert found is not None
-    sender, month, day, hour, minute, second, year = found.groups()
+    *_, found = _DATE.finditer(line, 5)
+    month, day, hour, minute, second, year = found.groups()
     moment = (int(year), _MONTHS.index(month), int(day), int(hour), int(minute), int(second or 0))
-    sender = (sender or b"").strip()
-    return calendar.timegm(moment) * 1000, None if sender in _NO_SENDERS else sender
+    sender = line[5:found.start()].strip()
+    return arrival_ms(calendar.timegm(moment)), None if sender in _NO_SENDERS else sender

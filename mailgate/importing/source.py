@@ -10,6 +10,7 @@ from mailgate.errors import MailgateError
 
 PIECE_OCTETS = 65_536
 HEADER_OCTETS = 1 << 20     # what is looked at of a header; a longer one is cut for this purpose only
+LATEST_MS = 253_402_300_799_999     # the end of the year 9999: every time of arrival can be written as a date
 
 _UNIQUE_ID = re.compile(rb"[\x21-\x7e]{1,70}")      # RFC 1939 section 7
 _BLANK = re.compile(rb"\n\r?\n")
@@ -19,6 +20,14 @@ _FOLD = re.compile(rb"\r?\n[ \t]+")
 
 class BadSource(MailgateError):
     """A path that is neither a Maildir nor an mbox, or one that cannot be read."""
+
+
+class Unreadable(MailgateError):
+    """A message that cannot be read, while others can be."""
+
+
+class NotPlain(MailgateError):
+    """Something in a message's place that is no plain file: a link, a folder, a pipe."""
 
 
 class SourceMessage(Protocol):
@@ -34,7 +43,7 @@ class SourceMessage(Protocol):
 
     @property
     def arrived_ms(self) -> int:
-        """Milliseconds since 1970, UTC."""
+        """Milliseconds since 1970, UTC: 0 to LATEST_MS."""
 
     @property
     def unique_id(self) -> bytes | None:
@@ -45,7 +54,11 @@ class SourceMessage(Protocol):
         """The envelope sender, where the format itself keeps it."""
 
     def pieces(self) -> Iterator[bytes]:
-        """Give the content, without what the format adds; line ends as they are."""
+        """Give the content, without what the format adds; line ends as they are.
+
+        Raises: FileNotFoundError, when the message has gone; NotPlain, Unreadable; BadSource, when
+        there is no use in going on.
+        """
 
     def identity(self) -> str:
         """Return what tells this message from all others, the same in every reading of the source."""
@@ -60,6 +73,11 @@ class Source(Protocol):
 
     def messages(self) -> Iterator[SourceMessage]:
         """Give the messages in the order in which POP3 showed them. Raises: BadSource."""
+
+
+def arrival_ms(seconds: int, ms: int = 0) -> int:
+    """Return a time of arrival that others can work with, whatever a name or a line claims."""
+    return min(max(seconds * 1000 + ms, 0), LATEST_MS)
 
 
 def legal_unique_id(octets: bytes) -> bytes | None:

@@ -7,19 +7,22 @@ that cannot be read are passed over: their messages get fresh ids, as the old se
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Container, Iterator
+from typing import BinaryIO, NamedTuple
 
-from mailgate.importing.source import BadSource, legal_unique_id
+from mailgate.importing.entries import Folder
+from mailgate.importing.source import BadSource, NotPlain, legal_unique_id
 
 DOVECOT_LIST = "dovecot-uidlist"
 COURIER_LIST = "courierpop3dsizelist"
+LINE_OCTETS = 8192          # more than a file's name and all that a server says of it
 
-_DOVECOT_HEADER = re.compile(r"3 (?:.* )?V(\d+)(?: |$)|1 (\d+) \d+$")
-_DOVECOT_ENTRY = re.compile(r"(\d+) (?:((?:[A-Z][^ ]* )*):)?(.+)")
-_COURIER_HEADER = re.compile(r"/[23] \d+ \d+$")
-_COURIER_ENTRY = re.compile(r"(.+) \d+ (\d+):(\d+)(?::\d+)?$")
+_NUMBER = r"(\d{1,10})"     # UIDs and UIDVALIDITY have 32 bits
+_DOVECOT_HEADER = re.compile(rf"3 (?:.* )?V{_NUMBER}(?: .*)?|1 {_NUMBER} \d+", re.ASCII)
+_DOVECOT_ENTRY = re.compile(rf"{_NUMBER} (?:((?:[A-Z][^ ]* )*):)?(.+)", re.ASCII)
+_COURIER_HEADER = re.compile(r"/[23] \d+ \d+", re.ASCII)
+_COURIER_ENTRY = re.compile(rf"(.+) \d+ {_NUMBER}:{_NUMBER}(?::\d+)?", re.ASCII)
+_ORDER = re.compile(_NUMBER, re.ASCII)
 
 
 class KnownId(NamedTuple):
@@ -29,48 +32,63 @@ class KnownId(NamedTuple):
     unique_id: bytes | None     # None: known, but not as POP3 may show it
 
 
-def read_known_ids(maildir: Path) -> dict[str, KnownId]:
-    """Return what is known, by base name. Of two servers' lists the one written last counts.
+def read_known_ids(maildir: Folder, wanted: Container[str]) -> dict[str, KnownId]:
+    """Return what is known of the wanted base names. Of two servers' lists the one written last counts.
 
-    Raises: BadSource, if a list is there and cannot be read.
+    Raises: BadSource, if a list is there and cannot be read: all ids would be lost.
     """
+    present = [(status.st_mtime_ns, name, read) for name, read in _LISTS.items()
+               if (status := maildir.status(name)) is not None]
     known: dict[str, KnownId] = {}
-    lists = [(maildir / DOVECOT_LIST, _dovecot), (maildir / COURIER_LIST, _courier)]
-    present = [(path.stat().st_mtime, path, read) for path, read in lists if path.is_file()]
-    for _, path, read in sorted(present, key=lambda one: one[0]):
+    for _, name, read in sorted(present, key=lambda one: one[0]):
         try:
-            lines = path.read_text("utf-8", "surrogateescape").splitlines()
-        except OSError as fault:
-            raise BadSource(f"{path}: {fault.strerror}") from fault
-        known.update(read(lines))
+            with maildir.open(name) as file:
+                known.update((base, one) for base, one in read(_lines(file)) if base in wanted)
+        except (NotPlain, OSError) as fault:
+            words = fault.strerror if isinstance(fault, OSError) else fault
+            raise BadSource(f"{maildir.path / name}: {words}") from fault
     return known
 
 
-def _dovecot(lines: list[str]) -> Iterator[tuple[str, KnownId]]:
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """Give the lines without their ends; those that are too long are left out."""
+    begins = True
+    while line := file.readline(LINE_OCTETS):
+        ends = line.endswith(b"\n") or len(line) < LINE_OCTETS
+        if begins and ends:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
+        begins = ends
+
+
+def _dovecot(lines: Iterator[str]) -> Iterator[tuple[str, KnownId]]:
     """Give base name and id: the one kept in field P, else Dovecot's default of UID and UIDVALIDITY."""
-    header = _DOVECOT_HEADER.match(lines[0]) if lines else None
+    header = _DOVECOT_HEADER.fullmatch(next(lines, ""))
     if header is None:
         return
     uid_validity = int(header[1] or header[2])
-    for line in lines[1:]:
+    for line in lines:
         if entry := _DOVECOT_ENTRY.fullmatch(line):
-            uid, extensions, name = int(entry[1]), (entry[2] or "").split(), entry[3]
-            kept = {field[0]: field[1:] for field in extensions}
-            order = int(kept["O"]) if kept.get("O", "").isdecimal() else uid
+            uid, extensions, name = int(entry[1]), (entry[2] or "").split(" "), entry[3]
+            kept = {field[0]: field[1:] for field in extensions if field}
+            order = int(kept["O"]) if _ORDER.fullmatch(kept.get("O", "")) else uid
             text = kept.get("P") or f"{uid:08x}{uid_validity:08x}"
             yield name.partition(":")[0], KnownId(order, _as_unique_id(text))
 
 
-def _courier(lines: list[str]) -> Iterator[tuple[str, KnownId]]:
+def _courier(lines: Iterator[str]) -> Iterator[tuple[str, KnownId]]:
     """Give base name and id: `UID<uid>-<uidvalidity>`; from older versions UID alone or the base name."""
-    if not lines or not _COURIER_HEADER.match(lines[0]):
+    if not _COURIER_HEADER.fullmatch(next(lines, "")):
         return
-    for order, line in enumerate(lines[1:]):
+    for order, line in enumerate(lines):
         if entry := _COURIER_ENTRY.fullmatch(line):
             base = entry[1].rpartition("/")[2].partition(":")[0]
             uid, uid_validity = int(entry[2]), int(entry[3])
             text = f"UID{uid}-{uid_validity}" if uid_validity else f"UID{uid}" if uid else _quoted(base)
             yield base, KnownId(order, _as_unique_id(text))
+
+
+_LISTS: dict[str, Callable[[Iterator[str]], Iterator[tuple[str, KnownId]]]] = {
+    DOVECOT_LIST: _dovecot, COURIER_LIST: _courier}
 
 
 def _as_unique_id(text: str) -> bytes | None:

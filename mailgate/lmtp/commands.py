@@ -56,6 +56,7 @@ RULES: Mapping[bytes, Rule] = {
     b"DATA": Rule("on_data", State.RECIPIENTS),
     # In any state: its octets follow whatever we think of it (RFC 3030 section 2).
     b"BDAT": Rule("on_bdat", _ANY, Argument.MAYBE, word=b"CHUNKING"),
+    b"STARTTLS": Rule("on_starttls", State.GREETED | State.READY, word=b"STARTTLS"),     # RFC 3207
     b"RSET": Rule("on_rset", _ANY),
     b"NOOP": Rule("on_noop", _ANY, Argument.MAYBE),
     b"VRFY": Rule("on_vrfy", _ANY, Argument.NEEDED),
@@ -92,10 +93,10 @@ _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?"
 _CLIENT = re.compile(rb"[!-~]+")
 
 
-def extensions(policy: LmtpPolicy) -> list[bytes]:
+def extensions(policy: LmtpPolicy, *, can_start_tls: bool = False) -> list[bytes]:
     """Return the extensions that LHLO announces."""
     offered = [row.word(policy) for row in PARAMETERS.values()]
-    verbs = [row.word for row in RULES.values()]
+    verbs = [row.word for verb, row in RULES.items() if can_start_tls or verb != b"STARTTLS"]
     return [word for word in (*WORDS, *verbs, *offered) if word is not None]
 
 

@@ -51,8 +51,9 @@ class Signal(enum.Enum):
 
     ABORT = enum.auto()     # forget the delivery, if one has begun
     CLOSE = enum.auto()     # end the connection once what was sent is out
+    START_TLS = enum.auto()     # begin TLS once what was sent is out, and a new conversation inside it
 
 
-ABORT, CLOSE = Signal.ABORT, Signal.CLOSE
+ABORT, CLOSE, START_TLS = Signal.ABORT, Signal.CLOSE, Signal.START_TLS
 Ask = Union[Route, Write, Commit, Learn]
 Effect = Union[bytes, Route, Write, Commit, Learn, Delivered, Signal]

@@ -12,6 +12,7 @@ from mailgate.wire.faults import answer_for
 OK = b"250 2.0.0 ok\r\n"
 SENDER_OK = b"250 2.1.0 sender ok\r\n"
 RECIPIENT_OK = b"250 2.1.5 recipient ok\r\n"
+BEGIN_TLS = b"220 2.0.0 begin TLS\r\n"
 GO_AHEAD = b"354 end with a line that is one dot\r\n"
 CANNOT_VERIFY = b"252 2.0.0 not verified; try RCPT\r\n"
 HELP = b"214 2.0.0 see RFC 2033\r\n"

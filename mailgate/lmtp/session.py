@@ -24,7 +24,18 @@ from mailgate.errors import (
 from mailgate.lmtp import commands, replies
 from mailgate.lmtp.commands import State
 from mailgate.lmtp.content import ChunkSource, Content, DotSource
-from mailgate.lmtp.effects import ABORT, CLOSE, Ask, Commit, Delivered, Effect, Learn, Route, Write
+from mailgate.lmtp.effects import (
+    ABORT,
+    CLOSE,
+    START_TLS,
+    Ask,
+    Commit,
+    Delivered,
+    Effect,
+    Learn,
+    Route,
+    Write,
+)
 from mailgate.lmtp.policy import LmtpPolicy
 from mailgate.lmtp.transaction import Transaction
 from mailgate.wire.headers import received_line
@@ -43,6 +54,7 @@ class Surroundings(NamedTuple):
     tls: bool
     now_ms: Callable[[], int]           # milliseconds since 1970, UTC
     new_id: Callable[[int], str]        # a fresh delivery id, from the arrival time
+    can_start_tls: bool = False         # there is a certificate, and no TLS yet
 
 
 class Session:
@@ -165,7 +177,17 @@ class Session:
         """Introduce; clears the transaction (RFC 5321 section 4.1.4)."""
         self._client = commands.read_client_name(argument)
         self._clear(State.READY)
-        return [ABORT, replies.welcome(self._around.hostname, commands.extensions(self.policy))]
+        offered = commands.extensions(self.policy, can_start_tls=self._around.can_start_tls)
+        return [ABORT, replies.welcome(self._around.hostname, offered)]
+
+    def on_starttls(self, _: bytes) -> list[Effect]:
+        """Begin TLS; the client introduces itself anew inside it (RFC 3207 section 4.2)."""
+        if self._around.tls:
+            raise BadSequence("TLS has begun already")
+        if not self._around.can_start_tls:
+            raise BadCommand("STARTTLS without a certificate")
+        self.state = State.OVER         # of this conversation; what it has not read yet is still pending
+        return [replies.BEGIN_TLS, START_TLS]
 
     def on_mail(self, argument: bytes) -> list[Effect]:
         """Begin a transaction."""

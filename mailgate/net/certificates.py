@@ -120,7 +120,8 @@ def _read_key(file: Path) -> Any:
         raise BadCertificate(
             "key", f"{file}: is encrypted, and nobody is there to ask for its password") from fault
     except (ValueError, UnsupportedAlgorithm) as fault:
-        raise BadCertificate("key", f"{file}: the private key in it is malformed or of no known kind") from fault
+        raise BadCertificate("key", f"{file}: the private key in it is malformed or of an unknown kind"
+                             ) from fault
 
 
 def _spelled(public_key: Any) -> bytes:

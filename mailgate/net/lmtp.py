@@ -11,19 +11,27 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime, ISSLTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+    ISSLTransport,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailgate.interfaces import IDelivery, IMaildropStore, IRouter
 from mailgate.lmtp import replies
-from mailgate.lmtp.effects import CLOSE, Ask, Delivered, Effect, Learn, Route, Signal, Write
+from mailgate.lmtp.effects import CLOSE, START_TLS, Ask, Delivered, Effect, Learn, Route, Signal, Write
 from mailgate.lmtp.policy import LmtpPolicy
 from mailgate.lmtp.session import Session, Surroundings
 from mailgate.net.faults import as_fault
 from mailgate.net.idle import IdleClock
+from mailgate.net.tls import Secured, hindrance, secured
 from mailgate.wire.shown import shown
 
 STOP_GRACE_SECONDS = 5.0    # how long a shutdown waits for clients to take what was sent
@@ -33,17 +41,19 @@ log = Logger()
 _LATER = object()           # stands for an outcome that has not come yet
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class LMTPProtocol(Protocol):
     """One connection."""
 
-    __slots__ = ("factory", "transport", "connected", "peer", "_session", "_delivery", "_congested",
-                 "_paused", "_heard", "_closing", "_dismissed")
+    __slots__ = ("factory", "transport", "connected", "peer", "tls", "_handshake", "_session", "_delivery",
+                 "_congested", "_paused", "_heard", "_closing", "_dismissed")
 
     def __init__(self, factory: LMTPFactory) -> None:
         self.factory: Any = factory
         self.transport: Any = None
         self.peer: str | None = None             # the client's address; None over a unix socket
+        self.tls: Secured | None = None          # once a handshake is done
+        self._handshake: list[Effect] | None = None     # what follows the one that is under way
         self._session: Session
         self._delivery: IDelivery | None = None
         self._congested: float | None = None     # since when the transport is full
@@ -61,21 +71,42 @@ class LMTPProtocol(Protocol):
         no_delay = getattr(transport, "setTcpNoDelay", None)
         if no_delay is not None:
             no_delay(True)                       # without it a small reply may wait 40 ms
-        self._session = Session(factory.policy, Surroundings(
-            factory.hostname, self.peer, ISSLTransport.providedBy(transport), factory.now_ms, factory.new_id))
+        self._session = self._converse(secure=ISSLTransport.providedBy(transport))
         factory.idle.add(self)
         self._heard = factory.clock.seconds()
         transport.registerProducer(self, True)
-        self._apply(self._session.open())
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            self._handshake = self._session.open()
+        else:
+            self._apply(self._session.open())
+
+    def _converse(self, *, secure: bool) -> Session:
+        factory = self.factory
+        return Session(factory.policy, Surroundings(
+            factory.hostname, self.peer, secure, factory.now_ms, factory.new_id,
+            can_start_tls=factory.tls is not None and not secure))
+
+    def handshakeCompleted(self) -> None:
+        """TLS stands: begin, or go on."""
+        if self._handshake is None or self._closing is not None:
+            return
+        effects, self._handshake = self._handshake, None
+        self._heard = self.factory.clock.seconds()
+        self.tls = secured(self.transport)
+        self._apply(effects)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets; what can be answered at once is answered in this turn, in one write."""
+        if self._closing is not None:
+            return
         self._heard = self.factory.clock.seconds()
         self._session.receive(data)
         self._run()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget a message that was not all there. One that is being stored is stored."""
+        if self._handshake is not None and (why := hindrance(self.transport, reason)):
+            log.info("no TLS with {peer}: {why}", peer=self.peer, why=shown(why))
         self.transport = None
         self._session.hang_up()
         if not self._session.committing:
@@ -104,11 +135,16 @@ class LMTPProtocol(Protocol):
             if now - stuck >= policy.progress_seconds:
                 self.cut()
         elif not self._session.asking and now - self._heard >= policy.idle_seconds:
-            self._apply(self._session.stop(replies.IDLE_TOO_LONG))
+            if self._handshake is not None:
+                self.cut()
+            else:
+                self._apply(self._session.stop(replies.IDLE_TOO_LONG))
 
     def dismiss(self) -> None:
         """Close for a shutdown; a message that is being stored is answered first."""
-        if self._session.committing:
+        if self._handshake is not None:
+            self.cut()
+        elif self._session.committing:
             self._dismissed = True
         elif self._closing is None:
             self._apply(self._session.stop(replies.STOPPING))
@@ -125,7 +161,7 @@ class LMTPProtocol(Protocol):
         """Advance the session while there is something to do and room for answers."""
         session = self._session
         while not session.asking and self._congested is None and self._closing is None:
-            effects = session.advance()
+            effects = session.advance()     # of a conversation that TLS has ended: nothing
             if not effects:
                 break
             self._apply(effects)
@@ -155,6 +191,9 @@ class LMTPProtocol(Protocol):
                         self._write(b"".join(octets))
                         self._close()
                         return
+                    if effect is START_TLS:
+                        self._start_tls(b"".join(octets))
+                        return
                     self._abort()
                 elif isinstance(effect, Delivered):
                     self._note(effect)
@@ -168,9 +207,25 @@ class LMTPProtocol(Protocol):
         if octets and self.transport is not None and self._closing is None:
             self.transport.write(octets)
 
+    def _start_tls(self, octets: bytes) -> None:
+        """Begin the conversation anew inside TLS."""
+        if self._session.pending:
+            # Said in clear behind STARTTLS, by whoever could reach the wire: never to be executed.
+            log.info("octets behind STARTTLS from {peer}", peer=self.peer)
+            self.cut()
+        elif self.transport is not None:
+            self._write(octets)
+            self._session = self._converse(secure=True)
+            self._handshake = []
+            self.transport.startTLS(self.factory.tls)
+            self._congested = None      # what was sent in clear is taken before TLS can begin
+
     def _close(self) -> None:
         self._closing = self.factory.clock.seconds()
         if self.transport is not None:
+            if self._paused:
+                self._paused = False
+                self.transport.resumeProducing()    # inside TLS the client's farewell has to be read
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
@@ -245,8 +300,9 @@ class LMTPProtocol(Protocol):
         """Write the one log line of a message."""
         fates = [f"<{shown(path)}> {_fate(fault)}" for path, fault in told.fates[:LOGGED_RECIPIENTS]]
         more = len(told.fates) - len(fates)
+        peer = (self.peer or "unix socket") + (f" ({self.tls})" if self.tls else "")
         log.info("{id}: from <{sender}> by {peer}, {octets} octets, {stored} of {recipients} stored: {fates}",
-                 id=told.delivery_id, sender=shown(told.sender), peer=self.peer or "unix socket",
+                 id=told.delivery_id, sender=shown(told.sender), peer=peer,
                  octets=told.octets, stored=sum(fault is None for _, fault in told.fates),
                  recipients=len(told.fates), fates=", ".join(fates) + (f", {more} more" if more else ""))
 
@@ -266,7 +322,8 @@ class LMTPFactory(Factory):
     noisy = False
 
     def __init__(self, store: IMaildropStore, router: IRouter, *, hostname: str,
-                 policy: LmtpPolicy = LmtpPolicy(), clock: IReactorTime | None = None) -> None:
+                 policy: LmtpPolicy = LmtpPolicy(), clock: IReactorTime | None = None,
+                 tls: Any = None) -> None:
         if clock is None:
             from twisted.internet import reactor
             clock = IReactorTime(reactor)
@@ -274,6 +331,7 @@ class LMTPFactory(Factory):
         self.router = router
         self.hostname = hostname
         self.policy = policy
+        self.tls = tls
         self.clock: Any = clock
         self.new_id: Callable[[int], str] = fresh_id
         self.idle = IdleClock(self.clock, policy.idle_seconds, policy.progress_seconds)

@@ -5,16 +5,20 @@ The portal is asked for IMaildrop (ours) or IMailboxPOP3 (Twisted's, served thro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 
-from mailgate.auth.credentials import PasswordLogin
+from mailgate.auth.answers import Answers
+from mailgate.auth.credentials import DigestLogin, NamedLogin, PasswordLogin, TokenLogin
 from mailgate.auth.portal import MailgatePortal
-from mailgate.auth.sasl import MECHANISMS, Mechanism
+from mailgate.auth.sasl import Facts, Mechanism
+from mailgate.auth.sasl.digests import message_id
+from mailgate.auth.sasl.mechanisms import MECHANISMS
 from mailgate.net.idle import IdleClock
 from mailgate.net.pop3_protocol import POP3Protocol
 from mailgate.pop3.policy import Policy
@@ -23,6 +27,9 @@ from mailgate.pop3.session import Session, Table
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
 
+# The credentials that a checker must take for a mechanism that needs this; all else asks a source of secrets.
+CREDENTIALS = {"password": PasswordLogin, "CRAM-MD5": DigestLogin, "token": TokenLogin,
+               "certificate": NamedLogin}
 STOP_GRACE_SECONDS = 5.0   # how long a shutdown waits for clients to take what was sent
 
 
@@ -30,7 +37,8 @@ class POP3Factory(Factory):
     """Makes a POP3 server of a twisted.cred portal.
 
     `clock`: IReactorTime, the global reactor unless given. `table`, `mechanisms` and `policy` are
-    the seams: what is understood, how one may log in, what is offered and bounded. `tls`: what
+    the seams: what is understood, how one may log in, what is offered and bounded. `random` gives
+    so many octets for challenges. `tls`: what
     `startTLS` takes (IOpenSSLServerConnectionCreator); with it STLS is offered.
     """
 
@@ -38,7 +46,8 @@ class POP3Factory(Factory):
 
     def __init__(self, portal: Portal, *, policy: Policy = Policy(), clock: IReactorTime | None = None,
                  table: Table | None = None, tls: Any = None,
-                 mechanisms: Mapping[bytes, Mechanism] = MECHANISMS) -> None:
+                 mechanisms: Mapping[bytes, Mechanism] = MECHANISMS,
+                 random: Callable[[int], bytes] = secrets.token_bytes) -> None:
         if clock is None:
             from twisted.internet import reactor
             clock = IReactorTime(reactor)
@@ -46,8 +55,10 @@ class POP3Factory(Factory):
         self.policy = policy
         self.clock: Any = clock
         self.table = table or Table()
-        self.mechanisms = mechanisms
+        self.answers = Answers(portal, self.clock.seconds)
+        self.mechanisms = self._served(mechanisms)
         self.tls = tls
+        self.random = random
         limits = policy.limits
         self.idle = IdleClock(self.clock, limits.idle_seconds, limits.login_seconds, limits.progress_seconds)
         # a plain Portal that is cancelled would lose sight of an avatar on its way
@@ -61,17 +72,49 @@ class POP3Factory(Factory):
 
     def converse(self, peer: str | None, *, secure: bool) -> Session:
         """Return a new conversation with a peer (None: over a unix socket), inside TLS or not."""
+        protected = self._protected(peer, secure)
+        if self.answers.sources:
+            self.answers.refresh()      # so that CAPA, a round trip later, knows
         return self.table.conversation(
-            self.table, self.policy, mechanisms=self.mechanisms,
-            plaintext_allowed=self._takes_passwords(peer, secure),
-            can_start_tls=self.tls is not None and not secure)
+            self.table, self.policy, mechanisms=self.mechanisms, kept=self._kept,
+            protected=protected, plaintext_allowed=protected and self._takes(PasswordLogin),
+            can_start_tls=self.tls is not None and not secure, timestamp=self._timestamp())
 
-    def _takes_passwords(self, peer: str | None, secure: bool) -> bool:
-        """Whether USER and the like are taken: by policy, and because a checker judges them."""
+    def _protected(self, peer: str | None, secure: bool) -> bool:
+        """Whether passwords may come in clear: nobody listens, or the policy does not mind."""
         allowed = self.policy.plaintext_login
-        if not (secure or (is_loopback(peer) if allowed is None else allowed)):
-            return False
-        return any(kind.implementedBy(PasswordLogin) for kind in self.portal.listCredentialsInterfaces())
+        return secure or (is_loopback(peer) if allowed is None else allowed)
+
+    def _takes(self, credentials: type) -> bool:
+        """Whether a checker judges credentials of this class."""
+        return any(kind.implementedBy(credentials) for kind in self.portal.listCredentialsInterfaces())
+
+    def _served(self, mechanisms: Mapping[bytes, Mechanism]) -> dict[bytes, Mechanism]:
+        """Return the mechanisms that are wanted here, and that the portal's checkers can judge.
+
+        What nobody asked for is left out only of our own table: another one is a wish by itself.
+        """
+        wanted, ours = self.policy.mechanisms, mechanisms is MECHANISMS
+
+        def judged(row: Mechanism) -> bool:
+            return self._takes(CREDENTIALS[row.needs]) if row.needs in CREDENTIALS else bool(
+                self.answers.sources)
+
+        return {name: row for name, row in mechanisms.items() if judged(row)
+                and (name in wanted if wanted is not None else row.unasked or not ours)}
+
+    def _kept(self) -> frozenset[str] | None:
+        """Return what every user has a verifier of; None where the policy says what to announce."""
+        return self.answers.kept() if self.policy.mechanisms is None else None
+
+    def _timestamp(self) -> bytes | None:
+        if not (self.policy.apop and self._takes(DigestLogin)):
+            return None
+        return message_id(Facts(hostname=self.policy.hostname, random=self.random))
+
+    def prepare(self) -> Deferred[None]:
+        """Look up what every user could log in by, before the first one asks."""
+        return self.answers.refresh() or succeed(None)
 
     def shutdown(self) -> Deferred[None]:
         """Tell every client and close; QUITs under way are finished. Fires when all are gone."""

@@ -10,19 +10,28 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+    ISSLTransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailgate.auth.credentials import PasswordLogin
-from mailgate.errors import LoginRefused
+from mailgate.auth.credentials import credentials_of
+from mailgate.auth.sasl import Consult, Facts
+from mailgate.errors import LoginRefused, MailgateError
 from mailgate.interfaces import IMaildrop, IMessageStream
+from mailgate.net.bindings import channel_bindings, identities_of
 from mailgate.net.faults import as_fault
 from mailgate.net.mailboxes import open_mailbox
 from mailgate.net.progress import octets_taken
+from mailgate.net.tls import Secured, hindrance, secured
 from mailgate.pop3.effects import (
     CLOSE,
     Ask,
@@ -31,6 +40,7 @@ from mailgate.pop3.effects import (
     Fetch,
     LogIn,
     Pour,
+    Refuse,
     ShowEnvelope,
     StartTLS,
     Turn,
@@ -48,18 +58,21 @@ log = Logger()
 _LATER = object()          # stands for an outcome that has not come yet
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol, IHandshakeListener)
 class POP3Protocol(Protocol):
     """One connection. Slots, because tens of thousands of them are idle at a time."""
 
-    __slots__ = ("factory", "transport", "connected", "peer", "_session", "_maildrop", "_logout",
-                 "_committing", "_logging_in", "_name", "_attempted", "_delayed", "_congested", "_paused",
-                 "_pouring", "_drained", "_heard", "_stalled", "_taken", "_closing")
+    __slots__ = ("factory", "transport", "connected", "peer", "tls", "_handshake", "_session", "_maildrop",
+                 "_logout", "_committing", "_logging_in", "_name", "_attempted", "_delayed", "_congested",
+                 "_paused", "_pouring", "_drained", "_heard", "_stalled", "_taken", "_half_closed",
+                 "_closing")
 
     def __init__(self, factory: Any) -> None:
         self.factory = factory                   # a mailgate.net.pop3.POP3Factory
         self.transport: Any = None
         self.peer: str | None = None             # the client's address; None over a unix socket
+        self.tls: Secured | None = None          # once a handshake is done
+        self._handshake: Turn | None = None      # what follows the one that is under way
         self._session: Session
         self._maildrop: Any = None
         self._logout: Callable[[], object] | None = None
@@ -75,6 +88,7 @@ class POP3Protocol(Protocol):
         self._pouring: Deferred[None] | None = None
         self._drained: Deferred[None] | None = None
         self._heard = 0.0                        # time of the last sign of life
+        self._half_closed = False                # nothing more is heard
         self._closing = False                    # nothing more is said
 
     # The transport's side ---------------------------------------------------------------------
@@ -87,19 +101,46 @@ class POP3Protocol(Protocol):
         if no_delay is not None:
             no_delay(True)                       # without it a small reply may wait 40 ms
         self._session = factory.converse(self.peer, secure=ISSLTransport.providedBy(transport))
+        self._session.facts = self._facts
         factory.idle.add(self)
         self._heard = factory.clock.seconds()
         transport.registerProducer(self, True)
-        self._run(self._session.open())
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            self._handshake = self._session.open()
+        else:
+            self._run(self._session.open())
+
+    def handshakeCompleted(self) -> None:
+        """TLS stands: greet, or go on after STLS without a greeting."""
+        turn, self._handshake = self._handshake, None
+        if turn is not None and not self._closing:
+            self._heard = self.factory.clock.seconds()
+            self.tls = secured(self.transport)
+            self._run(turn)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets; what can be answered at once is answered in this turn, in one write."""
+        if self._closing:
+            return
         self._heard = self.factory.clock.seconds()
         self._session.receive(data)
         self._run()
 
+    def readConnectionLost(self) -> None:
+        """Go on with what the client said before it closed its half; then close, unless QUIT does.
+
+        Scripts send all commands and close. One that has gone for good resets at the next write.
+        """
+        self._half_closed = True
+        self._run()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is never closed alone."""
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Release everything; remove nothing (RFC 1939 section 6)."""
+        if self._handshake is not None and (why := hindrance(self.transport, reason)):
+            log.info("no TLS with {peer}: {why}", peer=self.peer, why=shown(why))
         self.transport = None
         self.factory.idle.discard(self)
         if self._delayed is not None:
@@ -118,9 +159,10 @@ class POP3Protocol(Protocol):
     def _tell_end(self) -> None:
         """One line a session, for the operator."""
         session = self._session
+        end = "no QUIT" if session.removed is None else "QUIT"
         log.info("session of {name} from {peer}: {retrieved} retrieved, {removed} removed, {end}",
                  name=self._name, peer=self.peer, retrieved=session.retrieved, removed=session.removed or 0,
-                 end="no QUIT" if session.removed is None else "QUIT")
+                 end=f"{end}, {self.tls}" if self.tls else end)
 
     # The transport's wish for silence (IPushProducer): its buffer is full, or empty again
     def pauseProducing(self) -> None:
@@ -161,9 +203,9 @@ class POP3Protocol(Protocol):
         """Close for a shutdown: between two replies, and a QUIT under way is finished first."""
         if self._closing or self._committing:
             return
-        if not self._session.asking and not self._congested:
+        if not self._session.asking and not self._congested and self._handshake is None:
             self._write([b"-ERR [SYS/TEMP] service is stopping\r\n"])
-        if self._pouring is not None:
+        if self._pouring is not None or self._handshake is not None:
             self.cut()
         else:
             self._close()
@@ -201,23 +243,30 @@ class POP3Protocol(Protocol):
         self._write(octets)
         # What waits for its turn is bounded here; a line that waits for its end, by its own limit.
         waits = session.asking or self._congested
-        self._bound_backlog(session.pending if waits else 0)
+        if not self._half_closed:
+            self._bound_backlog(session.pending if waits else 0)
+        elif not waits and not self._closing:
+            self._close()
 
     def _turn_over(self, how: Close | StartTLS, octets: list[bytes]) -> None:
         """End the conversation: with the connection, or to begin another one inside TLS."""
         if how is CLOSE:
             self._write(octets)
             self._close()
-        elif self._session.pending:
+        elif self._session.pending or self._half_closed:
             # Said in clear behind STLS, by whoever could reach the wire: never to be executed.
             log.info("octets behind STLS from {peer}", peer=self.peer)
             self.cut()
         else:
             self._write(octets)
+            self._bound_backlog(0)
             before = self._session
-            self.transport.startTLS(self.factory.tls)
             self._session = self.factory.converse(self.peer, secure=True)
+            self._session.facts = self._facts
             self._session.resume(before)
+            self._handshake = NOTHING
+            self.transport.startTLS(self.factory.tls)
+            self._congested = False             # what was sent in clear is taken before TLS can begin
 
     def _bound_backlog(self, pending: int) -> None:
         """Read on only while few pipelined octets wait; what is not read stays with the client."""
@@ -240,6 +289,9 @@ class POP3Protocol(Protocol):
         self._closing = True
         self._stalled = self.factory.clock.seconds()
         if self.transport is not None:
+            if self._paused:
+                self._paused = False
+                self.transport.resumeProducing()    # inside TLS the client's farewell has to be read
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
@@ -249,6 +301,18 @@ class POP3Protocol(Protocol):
         self._stalled = self.factory.clock.seconds()
         if self.transport is not None:
             self.transport.abortConnection()
+
+    def _facts(self) -> Facts:
+        """Return what mechanisms may ask of the connection."""
+        factory = self.factory
+        facts = Facts(hostname=factory.policy.hostname, random=factory.random)
+        if self.tls is None:
+            return facts
+        connection, rule = self.transport.getHandle(), factory.policy.certificate_name
+        return facts._replace(
+            bindings=channel_bindings(connection), server_name=connection.get_servername(),
+            identities=() if rule is None or self.tls.certificate is None else identities_of(
+                self.tls.certificate, rule))
 
     # Asks -------------------------------------------------------------------------------------
 
@@ -266,6 +330,12 @@ class POP3Protocol(Protocol):
         if isinstance(ask, LogIn):
             self._logging_in = Deferred.fromCoroutine(self._log_in(ask))
             return self._logging_in
+        if isinstance(ask, Consult):
+            return self.factory.answers.answer(ask.question)
+        if isinstance(ask, Refuse):
+            self._attempted = self.factory.clock.seconds()
+            self._name = shown(ask.name, NAME_CHARACTERS)
+            raise ask.fault
         if isinstance(ask, ShowEnvelope):
             return self._maildrop.envelope(ask.number)
         if isinstance(ask, Commit):
@@ -295,6 +365,9 @@ class POP3Protocol(Protocol):
     def _judged(self, result: object) -> object:
         """Turn a failure into its fault, and hold a refused login back until its fixed time."""
         if isinstance(result, Failure):
+            unheard = self.transport is None and not self._committing
+            if unheard and result.check(MailgateError, CancelledError):
+                return result.value                 # the session ended first, and nobody is answered
             result = as_fault(result)
         if isinstance(result, LoginRefused) and self.transport is not None:
             log.info("login of {name} from {peer} refused: {reason}", name=self._name, peer=self.peer,
@@ -335,11 +408,15 @@ class POP3Protocol(Protocol):
         self._heard = self.factory.clock.seconds()
         self._run(self._session.outcome(result))
 
+    def _credentials(self, claim: Any) -> Any:
+        """Return what the portal is given for a claim; a protocol that knows its client says more."""
+        return credentials_of(claim, self.peer)
+
     async def _log_in(self, ask: LogIn) -> Any:
         """Return the maildrop of the claim. A client that is gone by then is logged out at once."""
         self._attempted = self.factory.clock.seconds()
         self._name = shown(ask.claim.name, NAME_CHARACTERS)
-        credentials = PasswordLogin(ask.claim.name, ask.claim.password, self.peer)
+        credentials = self._credentials(ask.claim)
         interface, avatar, self._logout = await maybeDeferred(
             self.factory.portal.login, credentials, None, IMaildrop, IMailboxPOP3)
         try:
@@ -383,8 +460,9 @@ class POP3Protocol(Protocol):
         except CancelledError:
             pass                                    # the client is gone
         except Exception:
-            log.failure("a message could not be read to its end")
-            self.cut()
+            if self.transport is not None:          # else it ended because the client has gone
+                log.failure("a message could not be read to its end")
+                self.cut()
         finally:
             self._pouring = self._drained = None
             stream.close()

@@ -22,13 +22,9 @@ def octets_taken(transport: Any) -> int | None:
         return told
     if not hasattr(socket, "TCP_INFO"):
         return None
-    while transport is not None:                # a TLS transport may stand on another one
-        handle = getattr(transport, "getHandle", None)
-        connection = handle() if handle is not None else None
-        if isinstance(connection, socket.socket):
-            return _acknowledged(connection)
-        transport = getattr(transport, "transport", None)
-    return None
+    # not by getHandle: after startTLS, that of a transport is OpenSSL's
+    connection = getattr(transport, "socket", None)
+    return _acknowledged(connection) if isinstance(connection, socket.socket) else None
 
 
 def _acknowledged(connection: socket.socket) -> int | None:

@@ -35,6 +35,10 @@ class Offering(Protocol):
     def can_start_tls(self) -> bool:
         """Whether STLS would work: there is a certificate, and no TLS yet."""
 
+    @property
+    def timestamp(self) -> bytes | None:
+        """What the greeting gave for APOP, if it did."""
+
     def mechanism_names(self) -> list[bytes]:
         """The SASL mechanisms that work here."""
 
@@ -83,6 +87,7 @@ RULES: Mapping[bytes, Rule] = {
     b"USER": Rule("on_user", _A, 1, 1, tail=True, capa=_user_word),
     b"PASS": Rule("on_pass", _A, 1, 1, tail=True),    # blanks may belong to it (RFC 1939 section 7)
     b"AUTH": Rule("on_auth", _A, 0, 1, tail=True, capa=_sasl_word),
+    b"APOP": Rule("on_apop", _A, 1, 1, tail=True, when=lambda session: session.timestamp is not None),
     # announced only while it is permitted, unlike all others (RFC 2595 section 4)
     b"STLS": Rule("on_stls", _A, capa=_stls_word, when=lambda session: session.can_start_tls),
     b"CAPA": Rule("on_capa", _A | _T),

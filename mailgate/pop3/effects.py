@@ -9,13 +9,24 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple, Union
 
-from mailgate.auth.sasl import PasswordClaim
+from mailgate.auth.sasl import Claim, Consult
+from mailgate.errors import LoginRefused
 
 
 class LogIn(NamedTuple):
     """Check the claim and open the maildrop. Result: an IMaildrop."""
 
-    claim: PasswordClaim
+    claim: Claim
+
+
+class Refuse(NamedTuple):
+    """A login that no checker need judge: it fails at the time at which any other fails.
+
+    Result: the fault.
+    """
+
+    fault: LoginRefused
+    name: bytes = b""
 
 
 class Fetch(NamedTuple):
@@ -57,7 +68,7 @@ class StartTLS(enum.Enum):
 
 CLOSE = Close.CLOSE
 START_TLS = StartTLS.START_TLS
-Ask = Union[LogIn, Fetch, Pour, ShowEnvelope, Commit]
+Ask = Union[LogIn, Consult, Refuse, Fetch, Pour, ShowEnvelope, Commit]
 
 
 class Turn(NamedTuple):

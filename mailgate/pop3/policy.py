@@ -26,6 +26,10 @@ class Policy:
 
     greeting: bytes = b"mailgate ready"      # the text after "+OK "
     implementation: bytes = b"mailgate"      # CAPA IMPLEMENTATION (RFC 2449 section 6.9)
+    hostname: bytes = b"localhost"           # in challenges
+    apop: bool = False                       # a timestamp in the greeting (RFC 1939 section 7)
+    mechanisms: tuple[bytes, ...] | None = None     # these and no others; None: what every user can use
+    certificate_name: str | None = None      # what of a client's certificate is its login name
     plaintext_login: bool | None = None      # passwords without TLS; None: from loopback peers only
     expire: bytes | None = None              # b"NEVER" or days: only a retention that is enforced
     login_delay_seconds: int = 0             # announced as LOGIN-DELAY when not 0; the store enforces it

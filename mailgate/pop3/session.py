@@ -7,10 +7,12 @@ much a client pipelines (RFC 2449 section 6.6).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Union
 
 from mailgate.auth import sasl
+from mailgate.auth.sasl.digests import read_apop
+from mailgate.auth.sasl.mechanisms import MECHANISMS
 from mailgate.errors import (
     BadCommand,
     BadExchange,
@@ -31,6 +33,7 @@ from mailgate.pop3.effects import (
     Fetch,
     LogIn,
     Pour,
+    Refuse,
     ShowEnvelope,
     Turn,
 )
@@ -43,6 +46,7 @@ MAX_NUMBER_DIGITS = 10
 Finish = Callable[[Any], Turn]
 Reply = Union[bytes, Turn]
 NOTHING = Turn(b"")
+BROUGHT = frozenset({"password", "token", "certificate"})   # needed of a client, not kept for it
 
 
 class Session:
@@ -50,11 +54,15 @@ class Session:
 
     __slots__ = ("policy", "state", "failed_logins", "can_start_tls", "_table", "_verbs", "_mechanisms",
                  "_plaintext", "_lines", "_name", "_exchange", "_finish", "_bad_commands",
-                 "_maildrop_listing", "_marked", "_count", "_octets", "_highest", "retrieved", "removed")
+                 "_maildrop_listing", "_marked", "_count", "_octets", "_highest", "retrieved", "removed",
+                 "timestamp", "facts", "_protected", "_kept", "_refusal",
+                 "_telling", "_bound")
 
     def __init__(self, table: Table, policy: Policy, *, plaintext_allowed: bool,
-                 can_start_tls: bool = False,
-                 mechanisms: Mapping[bytes, sasl.Mechanism] = sasl.MECHANISMS) -> None:
+                 can_start_tls: bool = False, protected: bool | None = None,
+                 mechanisms: Mapping[bytes, sasl.Mechanism] = MECHANISMS,
+                 kept: Callable[[], Container[str] | None] = frozenset,
+                 timestamp: bytes | None = None) -> None:
         self.policy = policy
         self.state = State.AUTHORIZATION
         self.failed_logins = 0
@@ -63,9 +71,16 @@ class Session:
         self._verbs = table.verbs[State.AUTHORIZATION]
         self._mechanisms = mechanisms
         self._plaintext = plaintext_allowed
+        self._protected = plaintext_allowed if protected is None else protected   # nobody listens
+        self.facts: Callable[[], sasl.Facts] = sasl.no_facts    # the shell puts in what it knows
+        self._kept = kept                           # what there is for every user; None: announce regardless
+        self.timestamp = timestamp                  # of the greeting; None: no APOP
         self._lines = LineFramer(policy.limits.line_octets)
         self._name: bytes | None = None             # of a USER that the next PASS may complete
         self._exchange: sasl.Exchange | None = None
+        self._telling: bytes | None = None          # the challenge that tells a refusal of the open login
+        self._refusal: LoginRefused | None = None   # told so; the answer ends the exchange
+        self._bound = False                         # the channel's binding was used
         self._finish: Finish | None = None          # what takes the outcome of the open ask
         self._bad_commands = 0                      # in a row
         self._maildrop_listing = EMPTY_LISTING
@@ -79,10 +94,12 @@ class Session:
 
     def open(self) -> Turn:
         """Return the greeting."""
-        return Turn(b"+OK %b\r\n" % self.policy.greeting)
+        timestamp = b"" if self.timestamp is None else b" " + self.timestamp
+        return Turn(b"+OK %b%b\r\n" % (self.policy.greeting, timestamp))
 
     def resume(self, before: Session) -> None:
-        """Take over from the conversation before TLS only what guards against guessing."""
+        """Take over from the conversation before TLS only what guards against guessing, and the greeting."""
+        self.timestamp = before.timestamp       # no other is sent (RFC 2595 section 4)
         self.failed_logins = before.failed_logins
         self._bad_commands = before._bad_commands
 
@@ -172,11 +189,14 @@ class Session:
 
     def _refused(self, fault: MailgateError) -> Reply:
         """Answer a fault, and close after too many bad commands."""
+        if self._refusal is not None:       # a line too long for the answer to a refusal
+            refusal, self._refusal = self._refusal, None
+            return self._failed(refusal)
         reply = replies.refusal(fault)
         if isinstance(fault, (BadCommand, BadExchange)):
             self._exchange = self._name = None
             self._bad_commands += 1
-            if self._bad_commands >= self.policy.limits.bad_commands:
+            if self._bad_commands >= self.policy.limits.bad_commands or self._bound:
                 return self._close(reply)
         return reply
 
@@ -192,10 +212,15 @@ class Session:
     def _failed(self, fault: BaseException) -> Turn:
         if self.state is State.UPDATE:
             return Turn(replies.commit_refusal(fault), CLOSE)
+        telling, self._telling = self._telling, None
+        if telling is not None and isinstance(fault, LoginRefused):
+            self._refusal = fault
+            return Turn(b"+ %b\r\n" % sasl.encode(telling))
+        self._exchange = None
         if isinstance(fault, LoginRefused):
             self.failed_logins += 1
-            if self.failed_logins >= self.policy.limits.failed_logins:
-                return self._close(replies.refusal(fault))
+        if self.failed_logins >= self.policy.limits.failed_logins or self._bound:
+            return self._close(replies.refusal(fault))
         return Turn(replies.refusal(fault))
 
     # AUTHORIZATION ----------------------------------------------------------------------------
@@ -206,8 +231,19 @@ class Session:
         return self._plaintext
 
     def mechanism_names(self) -> list[bytes]:
-        """Return the SASL mechanisms that can be used on this connection now."""
-        return [name for name, row in self._mechanisms.items() if self._plaintext or not row.plaintext]
+        """Return the SASL mechanisms that can be used on this connection now, by whoever logs in here.
+
+        Clients take the strongest and try no other: what only some users have a verifier for is not
+        among them.
+        """
+        facts, kept = self.facts(), self._kept()
+        return [name for name, row in self._mechanisms.items()
+                if self._usable(row, facts) and (kept is None or row.needs in BROUGHT or row.needs in kept)]
+
+    def _usable(self, row: sasl.Mechanism, facts: sasl.Facts) -> bool:
+        return ((self._protected or not row.plaintext)
+                and (bool(facts.bindings) or not row.binds)
+                and (bool(facts.identities) or row.needs != "certificate"))
 
     def on_user(self, name: bytes) -> bytes:
         """Keep the name for PASS; every name is welcome (RFC 1939 section 13)."""
@@ -238,40 +274,63 @@ class Session:
         row = self._mechanisms.get(words[0].upper())
         if row is None:
             raise BadCommand(f"no mechanism {words[0]!r}")
-        if row.plaintext and not self._plaintext:
+        if row.plaintext and not self._protected:
             raise PlaintextRefused("AUTH")
+        facts = self.facts()
+        if not self._usable(row, facts):
+            raise BadCommand(f"no mechanism {words[0]!r} here")
         response = None
         if len(words) == 2:
             if row.server_first:
                 raise BadExchange("an initial response where the server begins")
             response = b"" if words[1] == b"=" else sasl.decode(words[1])
-        self._exchange = row.begin()
-        return self._step(response)
+        self._exchange = row.begin(facts._replace(offered=tuple(self.mechanism_names())))
+        self._bound = row.binds     # good for one exchange: failing closes (RFC 9266 section 4.1)
+        return self._carry_on(self._exchange.step, response)
 
     def _response(self, line: bytes) -> Reply:
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None:
+            return self._failed(refusal)
         if line == b"*":
             raise ExchangeCancelled("the client gave up")
-        return self._step(sasl.decode(line))
+        assert self._exchange is not None, "an exchange is open"
+        return self._carry_on(self._exchange.step, sasl.decode(line))
 
-    def _step(self, response: bytes | None) -> Reply:
-        exchange = self._exchange
-        if exchange is None:
-            raise AssertionError("no exchange is open")
+    def _consulted(self, answer: Any) -> Turn:
+        exchange: Any = self._exchange
         try:
-            step = exchange.step(response)
+            reply = self._carry_on(exchange.answered, answer)
+        except MailgateError as fault:
+            reply = self._refused(fault)
+        return Turn(reply) if isinstance(reply, bytes) else reply
+
+    def _carry_on(self, take: Callable[[Any], sasl.Step], given: bytes | None) -> Reply:
+        """Give the open exchange what it waits for, and do what it wants next."""
+        try:
+            step = take(given)
         except LoginRefused as refused:
-            self._exchange = None
-            return self._failed(refused)
+            return self._ask(Refuse(refused, getattr(self._exchange, "name", b"")), self._logged_in)
         if isinstance(step, sasl.Challenge):
             return b"+ %b\r\n" % sasl.encode(step.data)
-        self._exchange = None
-        return self._log_in(step.claim)
+        if isinstance(step, sasl.Consult):
+            return self._ask(step, self._consulted)
+        if step.refusal is None:
+            self._exchange = None
+        return self._log_in(step.claim, step.refusal)
 
-    def _log_in(self, claim: sasl.PasswordClaim) -> Turn:
+    def on_apop(self, rest: bytes) -> Turn:
+        """Log in by the MD5 of the greeting's timestamp and the password (RFC 1939 section 7)."""
+        assert self.timestamp is not None, "the table asks for it"
+        return self._log_in(read_apop(rest, self.timestamp))
+
+    def _log_in(self, claim: sasl.Claim, refusal: bytes | None = None) -> Turn:
+        self._telling = refusal
         return self._ask(LogIn(claim), self._logged_in)
 
     def _logged_in(self, maildrop: Any) -> Turn:
         listing = maildrop.listing
+        self._exchange, self._bound = None, False
         self.state = State.TRANSACTION
         self._verbs = self._table.verbs[State.TRANSACTION]
         self._lines.limit = self.policy.limits.line_octets

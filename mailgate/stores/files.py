@@ -9,7 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 
 from zope.interface import implementer
 
@@ -19,6 +22,8 @@ from mailgate.interfaces import IBlobReader, IBlobStore, IBlobWriter
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 HALF_WRITTEN = ".part"
+OWNER_FILE = "STORE"        # in the folder itself: the id of the store that the blobs belong to
+OWNER_OCTETS = 100          # read of it
 NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)       # Linux
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -35,21 +40,63 @@ def os_fault(error: OSError) -> StoreUnavailable:
 class FileBlobStore:
     """Blobs under one folder, made with the first blob. Several processes may share it.
 
-    What the superuser writes belongs to the folder's owner, so that a command run by root leaves
-    nothing behind that the service cannot read.
+    What the superuser makes belongs to the owner of the folder it is made in, so that a command run
+    by root leaves nothing behind that the service cannot use.
     """
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
         self._synced_folders: set[str] = set()    # their names are on disk for certain
+        self._store_id: str | None = None         # whose folder it is to be
+        self._marked = False                      # the folder says so
+
+    def owner(self) -> str | None:
+        try:
+            with (suppress(FileNotFoundError, NotADirectoryError),
+                  open(self._owner_file, encoding="ascii", errors="replace") as file):
+                return file.read(OWNER_OCTETS).strip()
+            if next(self._blobs(), None) is None:
+                return None
+        except OSError as error:
+            raise os_fault(error) from error
+        raise StoreUnavailable(f"{self.directory} has bodies, and no file {OWNER_FILE} that tells whose")
+
+    def belong_to(self, store_id: str) -> None:
+        owner = self.owner()
+        if owner not in (None, store_id):
+            raise StoreUnavailable(f"{self.directory} has the bodies of another store: of {owner!r},"
+                                   f" where the database is {store_id!r}")
+        self._store_id = store_id
 
     def create(self, key: str) -> FileBlobWriter:
         path = self._path(key)
         try:
+            self._make_folder(self.directory)
+            if self._store_id is not None and not self._marked:
+                self._mark(self._store_id)
             self._make_folder(os.path.dirname(path))
-            return FileBlobWriter(path, self._owner())
+            return FileBlobWriter(path, heir(self.directory))
         except OSError as error:
             raise os_fault(error) from error
+
+    def _mark(self, store_id: str) -> None:
+        """Leave the store's id in the folder, whole and synced, unless it is there.
+
+        A link is never made over another file: of two that begin at once one finds the other's.
+        """
+        if self.owner() is None:
+            fresh = os.path.join(self.directory, f"{OWNER_FILE}.{secrets.token_hex(8)}")
+            writer = FileBlobWriter(fresh, heir(self.directory))
+            try:
+                writer.write(f"{store_id}\n".encode())
+                writer.sync()
+                with suppress(FileExistsError):
+                    os.link(fresh + HALF_WRITTEN, self._owner_file)
+            finally:
+                writer.abandon()
+        sync_folder(self.directory)     # who wrote it may have died before syncing
+        self.belong_to(store_id)
+        self._marked = True
 
     def open(self, key: str) -> FileBlobReader:
         try:
@@ -71,19 +118,27 @@ class FileBlobStore:
         now = time.time()
         found: dict[str, int] = {}
         try:
-            for folder in self._folders(self.directory, levels=2):
-                for entry in os.scandir(folder):
-                    key = entry.name.removesuffix(HALF_WRITTEN)
-                    if _KEY.fullmatch(key):
-                        found[key] = max(0, int(now - _modified(entry, now)))
+            for entry in self._blobs():
+                found[entry.name.removesuffix(HALF_WRITTEN)] = max(0, int(now - _modified(entry, now)))
         except OSError as error:
             raise os_fault(error) from error
         return list(found.items())
+
+    def _blobs(self) -> Iterator[os.DirEntry[str]]:
+        """Give the file of every blob, half-written ones too."""
+        for folder in self._folders(self.directory, levels=2):
+            for entry in os.scandir(folder):
+                if _KEY.fullmatch(entry.name.removesuffix(HALF_WRITTEN)):
+                    yield entry
 
     def _path(self, key: str) -> str:
         if not _KEY.fullmatch(key):
             raise StoreUnavailable(f"{key!r} cannot be the key of a blob")
         return os.path.join(self.directory, key[0], key[1], key)
+
+    @property
+    def _owner_file(self) -> str:
+        return os.path.join(self.directory, OWNER_FILE)
 
     def _folders(self, folder: str, levels: int) -> list[str]:
         if not os.path.isdir(folder):
@@ -106,18 +161,11 @@ class FileBlobStore:
             self._make_folder(parent)
         try:
             os.mkdir(folder, FOLDER_MODE)
-            if folder != self.directory:
-                _give(folder, self._owner())
+            give_to_heir(folder)
         except FileExistsError:
             pass
         sync_folder(parent)
         self._synced_folders.add(folder)
-
-    def _owner(self) -> tuple[int, int] | None:
-        if os.geteuid() != 0:
-            return None
-        status = os.stat(self.directory)
-        return status.st_uid, status.st_gid
 
 
 @implementer(IBlobWriter)
@@ -139,9 +187,16 @@ class FileBlobWriter:
         except OSError as error:
             raise os_fault(error) from error
 
-    def finish(self) -> None:
+    def sync(self) -> None:
+        """Make durable what was written; the name is not part of that."""
         try:
             os.fsync(self._open_file())
+        except OSError as error:
+            raise os_fault(error) from error
+
+    def finish(self) -> None:
+        self.sync()
+        try:
             self._close()
             os.rename(self._path + HALF_WRITTEN, self._path)
             sync_folder(os.path.dirname(self._path))
@@ -219,9 +274,22 @@ def sync_folder(path: str) -> None:
         os.close(folder)
 
 
-def _give(path: str, owner: tuple[int, int] | None) -> None:
+def heir(folder: str) -> tuple[int, int] | None:
+    """Return user and group that a new file in a folder is given to: the superuser's, the folder's owner's.
+
+    A command that root runs so leaves nothing behind that the service cannot use.
+    """
+    if os.geteuid() != 0:
+        return None
+    status = os.stat(folder)
+    return status.st_uid, status.st_gid
+
+
+def give_to_heir(path: str) -> None:
+    """Give a file or folder that was just made to whom it belongs by its folder (see `heir`)."""
+    owner = heir(os.path.dirname(os.path.abspath(path)))
     if owner is not None:
-        os.chown(path, *owner)
+        os.chown(path, *owner, follow_symlinks=False)
 
 
 def _modified(entry: os.DirEntry[str], now: float) -> float:

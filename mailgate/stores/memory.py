@@ -178,23 +178,24 @@ class MemoryStore:
                delivery_id: str | None) -> list[Exception | None]:
         """Store a body in every maildrop that takes it; return one outcome a placement."""
         outcomes: list[Exception | None] = []
-        coming: dict[tuple[str, bytes], Message] = {}
+        by_drop: dict[str, dict[bytes, Message]] = {}
         for placement in placements:
-            drop, key = self._shared.maildrop(placement.maildrop), fold(placement.maildrop)
-            message = self._shared.message(drop, placement, body)
-            known = message.unique_id in drop.known_ids or (key, message.unique_id) in coming
-            room = self._room(drop) - sum(m.octets for (other, _), m in coming.items() if other == key)
-            if known or self._shared.was_delivered(delivery_id, placement):
+            drop, coming = self._shared.maildrop(placement.maildrop), by_drop.setdefault(
+                fold(placement.maildrop), {})
+            if drop.has_taken(placement, coming) or self._shared.was_delivered(delivery_id, placement):
                 outcomes.append(None)
-            elif message.octets <= room:
-                coming[key, message.unique_id] = message
+                continue
+            message = self._shared.message(drop, coming, placement, body)
+            if message.octets <= self._room(drop) - sum(other.octets for other in coming.values()):
+                coming[message.unique_id] = message
                 outcomes.append(None)
             else:
                 outcomes.append(OverQuota(placement.maildrop))
         if all_or_nothing and any(outcomes):
             return [outcome or StoreUnavailable("another recipient was refused") for outcome in outcomes]
-        for (key, _), message in coming.items():
-            self._shared.maildrop(key).add(message)
+        for key, coming in by_drop.items():
+            for message in coming.values():
+                self._shared.maildrop(key).add(message)
         if delivery_id is not None:
             self._shared.note_delivered(delivery_id, [
                 placement for placement, outcome in zip(placements, outcomes, strict=True)

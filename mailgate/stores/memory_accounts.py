@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
@@ -31,12 +32,18 @@ class AccountTable:
         self.owners: dict[str, str] = {}         # every exact key -> the key of its account's name
         self.hosts: set[str] = set()             # those of them that are an SDPS host's
         self.domains: Counter[str] = Counter()   # of ordinary accounts' addresses
+        self.changes = 0                         # the version of the latest change of any account
+        self.secret = os.urandom(32)
         self._versions = count(1)                # of all accounts: one added again is never mistaken
+
+    def _change(self) -> int:
+        self.changes = next(self._versions)
+        return self.changes
 
     def add(self, account: Account) -> None:
         """Take an account whose keys are free, with a version of its own."""
         name_key = fold(account.name)
-        self.accounts[name_key] = replace(account, version=next(self._versions))
+        self.accounts[name_key] = replace(account, version=self._change())
         self.owners.update(dict.fromkeys(exact_keys(account), name_key))
         self.hosts.update(exact_keys(account) if account.sdps else ())
         self.domains.update(address_domains(account))
@@ -55,11 +62,12 @@ class AccountTable:
 
     def change(self, account: Account) -> None:
         """Replace what an account proves itself by; its version grows."""
-        self.accounts[fold(account.name)] = replace(account, version=next(self._versions))
+        self.accounts[fold(account.name)] = replace(account, version=self._change())
 
     def remove(self, name: str) -> None:
         """Forget an account and free its keys. Raises: NoSuchAccount."""
         account = self.get(name)
+        self._change()
         del self.accounts[fold(name)]
         for key in exact_keys(account):
             del self.owners[key]
@@ -165,6 +173,22 @@ class MemoryAccounts:
 
     def remove(self, name: str) -> Deferred[None]:
         return execute(self._remove, name)
+
+    def changes(self) -> Deferred[int]:
+        return execute(lambda: self._table.changes)
+
+    def lacking(self, schemes: Sequence[str], most: int | None = None) -> Deferred[Sequence[str]]:
+        return execute(self._lacking, schemes, most)
+
+    def _lacking(self, schemes: Sequence[str], most: int | None) -> Sequence[str]:
+        prefixes = tuple(f"{{{scheme}{end}" for scheme in map(fold, schemes) for end in "}.")
+        names = [account.name for _, account in sorted(self._table.accounts.items())
+                 if account.verifiers and not account.disabled
+                 and not any(fold(one).startswith(prefixes) for one in account.verifiers)]
+        return names[:most]
+
+    def server_secret(self) -> Deferred[bytes]:
+        return execute(lambda: self._table.secret)
 
     def _find_login(self, login: str) -> Login | None:
         for key, user in login_candidates(login):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from itertools import count
 from random import Random
 from typing import NamedTuple
@@ -31,10 +31,16 @@ class Message(NamedTuple):
     envelope: Envelope
     preamble: bytes
     body: Body
+    identity: bytes | None = None
 
     @property
     def octets(self) -> int:
         return len(self.preamble) + self.body.octets
+
+
+def identity_of(placement: Placement) -> bytes | None:
+    """Return what an import is known by."""
+    return placement.unique_id if placement.identity is None else placement.identity
 
 
 class Lease:
@@ -55,12 +61,13 @@ def overlap(one: str | None, other: str | None) -> bool:
 class Rows:
     """The messages of one maildrop in the order of their arrival, and who holds them."""
 
-    __slots__ = ("known_ids", "leases", "logins", "messages", "octets", "_snapshots")
+    __slots__ = ("identities", "known_ids", "leases", "logins", "messages", "octets", "_snapshots")
 
     def __init__(self) -> None:
         self.messages: dict[bytes, Message] = {}
         self.octets = 0
         self.known_ids: set[bytes] = set()              # every unique-id there ever was
+        self.identities: set[bytes] = set()             # of every message that an import brought
         self.leases: dict[str | None, Lease] = {}       # by view
         self.logins: dict[str | None, float] = {}       # by view: the second of the last one
         self._snapshots: dict[str | None, tuple[ScanListing, tuple[Message, ...]]] = {}
@@ -69,11 +76,19 @@ class Rows:
         """Take a message that stands after all others."""
         self.messages[message.unique_id] = message
         self.known_ids.add(message.unique_id)
+        if message.identity is not None:
+            self.identities.add(message.identity)
         self.octets += message.octets
         self._snapshots.clear()
 
+    def has_taken(self, placement: Placement, coming: Mapping[bytes, Message]) -> bool:
+        """Return whether an import brought this message before, or with those coming."""
+        identity = identity_of(placement)
+        return identity is not None and (
+            identity in self.identities or any(one.identity == identity for one in coming.values()))
+
     def remove(self, messages: Collection[Message]) -> None:
-        """Forget messages; their unique-ids stay known."""
+        """Forget messages; their unique-ids and identities stay known."""
         for message in messages:
             del self.messages[message.unique_id]
             self.octets -= message.octets
@@ -146,13 +161,15 @@ class Shared:
         """Remember whom a delivery reached."""
         self._delivered.update(_attempt(delivery_id, placement) for placement in placements)
 
-    def message(self, drop: Rows, placement: Placement, body: Body) -> Message:
-        """Return one recipient's copy, with a unique-id that the maildrop never had unless given."""
+    def message(self, drop: Rows, coming: Container[bytes], placement: Placement, body: Body) -> Message:
+        """Return one recipient's copy. Its unique-id is one that the maildrop never had and none of
+        those coming: the given one, else a fresh one.
+        """
         unique_id = placement.unique_id
-        while unique_id is None:
-            fresh = f"{self._id_prefix}{next(self._id_serials):x}".encode()
-            unique_id = None if fresh in drop.known_ids else fresh
-        return Message(unique_id, placement.user, placement.envelope, placement.preamble, body)
+        while unique_id is None or unique_id in drop.known_ids or unique_id in coming:
+            unique_id = f"{self._id_prefix}{next(self._id_serials):x}".encode()
+        return Message(unique_id, placement.user, placement.envelope, placement.preamble, body,
+                       identity_of(placement))
 
 
 def _attempt(delivery_id: str, placement: Placement) -> tuple[str, str, bytes]:

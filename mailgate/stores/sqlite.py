@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailgate.errors import LoginTooSoon, MaildropInUse, MailgateError, StaleCredential
+from mailgate.errors import LoginTooSoon, MaildropInUse, MailgateError, StaleCredential, StoreUnavailable
 from mailgate.interfaces import IBlobStore, IDelivery, IMaildrop, IMaildropStore
 from mailgate.model import Admission, Listed
 from mailgate.names import fold
@@ -138,10 +138,11 @@ class SqliteStore:
 
     async def _sweep(self, grace_seconds: int) -> int:
         database, blobs = self._database, self._database.blobs
-        named = await database.look(upkeep.find_removed_blobs, grace_seconds * 1000)
+        owner = await database.in_thread(blobs.owner)
+        named = await database.look(upkeep.find_removed_blobs, owner, grace_seconds * 1000)
         old = [key for key, age in await database.in_thread(blobs.keys)
                if age >= grace_seconds and key not in self._feeds]
-        unknown = await database.look(upkeep.find_unknown_blobs, old)
+        unknown = await database.look(upkeep.find_unknown_blobs, owner, old)
         removed = await database.in_thread(_remove_all, blobs, [*named, *unknown])
         await database.writer.run(upkeep.forget, named)
         return removed
@@ -152,6 +153,10 @@ class SqliteStore:
     async def _check(self) -> list[str]:
         database = self._database
         findings = await database.look(upkeep.check)
+        try:
+            await database.look(upkeep.see_owner, await database.in_thread(database.blobs.owner))
+        except StoreUnavailable as fault:
+            findings.append(str(fault))
         named = await database.look(upkeep.blob_keys)
         there = {key for key, _ in await database.in_thread(database.blobs.keys)}
         return findings + [f"body {body_id}: its blob {key} is missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from sqlite3 import Cursor
 from typing import NamedTuple
@@ -150,6 +151,7 @@ def _existing(cursor: Cursor, name: str) -> str:
 def remove(cursor: Cursor, name: str) -> None:
     """Remove an account, its maildrop and its mail. Raises: NoSuchAccount, MaildropInUse."""
     key = _existing(cursor, name)
+    _new_version(cursor)        # for `changes`
     remove_by_key(cursor, key)
     cursor.execute("DELETE FROM account_key WHERE account_id IN (SELECT id FROM account WHERE key = ?)",
                    (key,))
@@ -206,6 +208,32 @@ def find_recipient(cursor: Cursor, address: str) -> Target:
     raise NoSuchDomain(f"no account receives mail for {domain!r}")
 
 
+def changes(cursor: Cursor) -> int:
+    """Return the version that was given last."""
+    last: int = cursor.execute("SELECT last FROM account_version").fetchone()[0]
+    return last
+
+
+def lacking(cursor: Cursor, schemes: Sequence[str], most: int | None) -> list[str]:
+    """Return who has verifiers, but none of some schemes.
+
+    The JSON is matched as it is written: a quote inside a verifier has a backslash before it.
+    """
+    patterns = [f'{before}"{{{scheme}{end}%' for scheme in schemes for before in ("[", "%, ") for end in "}."]
+    cursor.execute(f"""
+        SELECT name FROM account WHERE NOT disabled AND verifiers <> '[]'
+        {"AND verifiers NOT LIKE ? " * len(patterns)} ORDER BY key LIMIT ?""",
+                   (*patterns, -1 if most is None else most))
+    return [name for name, in cursor.fetchall()]
+
+
+def server_secret(cursor: Cursor, fresh: bytes) -> bytes:
+    """Return the store's secret; the first one to ask gives it."""
+    cursor.execute("INSERT INTO server_secret (id, octets) VALUES (1, ?) ON CONFLICT DO NOTHING", (fresh,))
+    octets: bytes = cursor.execute("SELECT octets FROM server_secret").fetchone()[0]
+    return octets
+
+
 def _account(name: str, sdps: int, verifiers: str, addresses: str, domains: str, disabled: int,
              version: int, last_login_ms: int | None) -> Account:
     return Account(name=name, sdps=bool(sdps), verifiers=tuple(json.loads(verifiers)),
@@ -251,3 +279,12 @@ class SqliteAccounts:
 
     def remove(self, name: str) -> Deferred[None]:
         return self._writer.run(remove, text(name), durable=True)
+
+    def changes(self) -> Deferred[int]:
+        return self._reader.run(changes)
+
+    def lacking(self, schemes: Sequence[str], most: int | None = None) -> Deferred[Sequence[str]]:
+        return self._reader.run(lacking, tuple(schemes), most)
+
+    def server_secret(self) -> Deferred[bytes]:
+        return self._writer.run(server_secret, os.urandom(32), durable=True)

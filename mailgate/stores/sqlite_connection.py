@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mailgate.errors import MailgateError, StoreFull, StoreUnavailable
-from mailgate.stores.files import os_fault
+from mailgate.stores.files import give_to_heir, os_fault
 
 BUSY_SECONDS = 10           # how long a write waits for another process's
 CACHE_KIB = 8192            # page cache of a connection
@@ -33,6 +33,7 @@ def connect(path: str, *, create: bool = False) -> sqlite3.Connection:
     """Return a connection in autocommit mode. Raises: sqlite3.Error, OSError."""
     if create and not os.path.exists(path):
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
+        give_to_heir(path)      # SQLite gives the log and its index to the owner of the database
     connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=BUSY_SECONDS,
                                  isolation_level=None, cached_statements=256)
     try:
@@ -66,6 +67,12 @@ def prepare(connection: sqlite3.Connection) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def store_id(cursor: sqlite3.Cursor) -> str:
+    """Return the id of the store: what its bodies belong to."""
+    name: str = cursor.execute("SELECT id FROM store").fetchall()[0][0]
+    return name
 
 
 def migrations() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -19,7 +20,7 @@ from twisted.python.threadpool import ThreadPool
 from mailgate.errors import MailgateError, StoreUnavailable
 from mailgate.interfaces import IBlobStore
 from mailgate.stores.readahead import ReadAhead
-from mailgate.stores.sqlite_connection import connect, fault_of, prepare
+from mailgate.stores.sqlite_connection import connect, fault_of, prepare, store_id
 from mailgate.stores.sqlite_leases import Holder, Lease, drop_holder, release, release_sessions, renew
 from mailgate.stores.sqlite_messages import Snapshot
 from mailgate.stores.sqlite_threads import ReaderThread, WriterThread
@@ -81,9 +82,12 @@ class Database:
         pool.stop()
 
     def _open_writer(self) -> sqlite3.Connection:
+        if self._create and not os.path.exists(self.path) and self.blobs.owner() is not None:
+            raise StoreUnavailable(f"{self.path} is missing, and its bodies are there: no new store is made")
         connection = connect(self.path, create=self._create)
         try:
             prepare(connection)
+            self.blobs.belong_to(store_id(connection.cursor()))
         except BaseException:
             connection.close()
             raise
@@ -179,6 +183,8 @@ def _renew_and_release(cursor: sqlite3.Cursor, holder: Holder, sessions: set[str
 
 
 def _as_ours(failure: Failure) -> Failure:
+    if failure.check(CancelledError):
+        return failure          # whoever waited has gone: no fault of the store
     assert isinstance(failure.value, Exception)
     return Failure(fault_of(failure.value))
 

@@ -80,7 +80,7 @@ class SqliteDelivery:
             last = b""
         self._ended = True
         copies = [self._copy(number, placement) for number, placement in enumerate(placements, 1)]
-        if any(_UNIQUE_ID.fullmatch(copy.unique_id) is None for copy in copies):
+        if any(copy.old_id is not None and not _UNIQUE_ID.fullmatch(copy.old_id) for copy in copies):
             self._drop_feed()
             return fail(MessageMalformed("a unique-id that POP3 cannot carry"))
         end: Deferred[None] = Deferred()
@@ -100,13 +100,13 @@ class SqliteDelivery:
             self._feed.abandon()
 
     def _copy(self, number: int, placement: Placement) -> NewCopy:
-        unique_id = placement.unique_id
         return NewCopy(
             maildrop_key=text(fold(placement.maildrop)),
             maildrop=text(placement.maildrop),
             octets=len(placement.preamble) + self._form.octets,
-            unique_id=f"{self._key}.{number}".encode() if unique_id is None else unique_id,
-            kept_id=unique_id is not None,
+            unique_id=f"{self._key}.{number}".encode(),
+            old_id=placement.unique_id,
+            identity=placement.unique_id if placement.identity is None else placement.identity,
             user_key=None if placement.user is None else text(fold(placement.user)),
             envelope=placement.envelope,
             preamble=placement.preamble)

@@ -66,8 +66,9 @@ class NewCopy(NamedTuple):
     maildrop_key: str
     maildrop: str
     octets: int                 # preamble and body
-    unique_id: bytes
-    kept_id: bool               # the unique-id is an old server's: the maildrop may have it already
+    unique_id: bytes            # a fresh one
+    old_id: bytes | None        # an old server's, to be kept unless the maildrop has or had it
+    identity: bytes | None      # what tells an imported message from all others
     user_key: str | None
     envelope: Envelope
     preamble: bytes
@@ -171,7 +172,7 @@ def place(cursor: Cursor, body: NewBody, copies: Sequence[NewCopy], all_or_nothi
             outcomes.append(OverQuota(f"maildrop {copy.maildrop}"))
         else:
             outcomes.append(None)
-            drop.copies.append(copy)
+            drop.copies.append(_with_old_id(cursor, drop, copy))
             drop.octets += copy.octets
     if all_or_nothing and any(outcomes):
         other = StoreUnavailable("another recipient's copy was refused")
@@ -191,21 +192,29 @@ def _look_up(cursor: Cursor, key: str) -> _Drop:
 
 def _is_known(cursor: Cursor, drop: _Drop, copy: NewCopy, delivery_id: str | None) -> bool:
     """Return whether this copy was placed before, by an earlier delivery or by this one."""
-    if copy.kept_id and any(other.unique_id == copy.unique_id for other in drop.copies):
+    if copy.identity is not None and any(other.identity == copy.identity for other in drop.copies):
         return True
-    if drop.row_id is None:
+    if drop.row_id is None or (copy.identity is None and delivery_id is None):
         return False
-    if not copy.kept_id and delivery_id is None:
-        return False
-    row = {"maildrop": drop.row_id, "unique_id": copy.unique_id if copy.kept_id else None,
+    row = {"maildrop": drop.row_id, "identity": copy.identity,
            "delivery": delivery_id, "recipient": copy.envelope.recipient}
     cursor.execute("""
         SELECT EXISTS (SELECT 1 FROM delivery
                        WHERE maildrop_id = :maildrop AND id = :delivery AND recipient = :recipient)
-            OR EXISTS (SELECT 1 FROM imported WHERE maildrop_id = :maildrop AND unique_id = :unique_id)
-            OR EXISTS (SELECT 1 FROM message WHERE maildrop_id = :maildrop AND unique_id = :unique_id)
+            OR EXISTS (SELECT 1 FROM imported WHERE maildrop_id = :maildrop AND identity = :identity)
         """, row)
     return bool(cursor.fetchone()[0])
+
+
+def _with_old_id(cursor: Cursor, drop: _Drop, copy: NewCopy) -> NewCopy:
+    """Return a copy with the id of the old server, if no other message has it or had it."""
+    if copy.old_id is None or any(other.unique_id == copy.old_id for other in drop.copies):
+        return copy
+    cursor.execute("""
+        SELECT EXISTS (SELECT 1 FROM imported WHERE maildrop_id = :maildrop AND unique_id = :unique_id)
+            OR EXISTS (SELECT 1 FROM message WHERE maildrop_id = :maildrop AND unique_id = :unique_id)
+        """, {"maildrop": drop.row_id, "unique_id": copy.old_id})
+    return copy if cursor.fetchone()[0] else copy._replace(unique_id=copy.old_id)
 
 
 def _insert(cursor: Cursor, body: NewBody, refs: int, drops: dict[str, _Drop]) -> None:
@@ -236,9 +245,11 @@ def _note_reached(cursor: Cursor, drop: _Drop, delivery_id: str | None) -> None:
             "INSERT OR IGNORE INTO delivery (maildrop_id, id, recipient, at_ms)"
             f" VALUES (?, ?, ?, {NOW_MS})",
             [(drop.row_id, delivery_id, copy.envelope.recipient) for copy in reached])
-    kept = [(drop.row_id, copy.unique_id) for copy in reached if copy.kept_id]
-    if kept:
-        cursor.executemany("INSERT OR IGNORE INTO imported (maildrop_id, unique_id) VALUES (?, ?)", kept)
+    imported = [(drop.row_id, copy.unique_id, copy.identity)
+                for copy in drop.copies if copy.identity is not None]
+    if imported:
+        cursor.executemany("INSERT INTO imported (maildrop_id, unique_id, identity) VALUES (?, ?, ?)",
+                           imported)
 
 
 # Removing -----------------------------------------------------------------------------------

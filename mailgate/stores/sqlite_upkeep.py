@@ -10,7 +10,9 @@ import json
 from collections.abc import Collection, Iterable
 from sqlite3 import Cursor
 
+from mailgate.errors import StoreUnavailable
 from mailgate.model import Envelope, Listed
+from mailgate.stores.sqlite_connection import store_id
 from mailgate.stores.sqlite_leases import DEAD, NOW_MS, sweep_dead
 from mailgate.stores.sqlite_messages import INBOX, find_maildrop, remove_messages
 
@@ -52,14 +54,23 @@ def expire(cursor: Cursor, maildrop_id: int, retention_ms: int) -> int:
 # Sweep --------------------------------------------------------------------------------------
 
 
-def find_removed_blobs(cursor: Cursor, grace_ms: int) -> list[str]:
-    """Return the keys of blobs that lost their body longer ago than the grace."""
+def see_owner(cursor: Cursor, owner: str | None) -> None:
+    """Raise StoreUnavailable if blobs belong to another store: what it names is not known here."""
+    own = store_id(cursor)
+    if owner not in (None, own):
+        raise StoreUnavailable(f"the bodies belong to another store: to {owner!r}, the database is {own!r}")
+
+
+def find_removed_blobs(cursor: Cursor, owner: str | None, grace_ms: int) -> list[str]:
+    """Return the keys of blobs that lost their body longer ago than the grace. Raises: as `see_owner`."""
+    see_owner(cursor, owner)
     cursor.execute(f"SELECT key FROM removed_blob WHERE at_ms <= {NOW_MS} - ?", (grace_ms,))
     return [key for (key,) in cursor.fetchall()]
 
 
-def find_unknown_blobs(cursor: Cursor, keys: Collection[str]) -> list[str]:
-    """Return those of some keys that no body and no removal names."""
+def find_unknown_blobs(cursor: Cursor, owner: str | None, keys: Collection[str]) -> list[str]:
+    """Return those of some keys that no body and no removal names. Raises: as `see_owner`."""
+    see_owner(cursor, owner)
     cursor.execute("""
         SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM body WHERE key = value)
         AND NOT EXISTS (SELECT 1 FROM removed_blob WHERE key = value)""", (json.dumps(list(keys)),))

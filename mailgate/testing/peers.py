@@ -19,11 +19,13 @@ from twisted.internet.interfaces import (
     IConsumer,
     IProtocolFactory,
     IPushProducer,
-    ITCPTransport,
+    ITLSTransport,
 )
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from mailgate.testing.tls import begin_tls
 
 HIGH_WATER_OCTETS = 65536   # twisted.internet.abstract.FileDescriptor.bufferSize
 READ_OCTETS = 65536         # most that one dataReceived is given: twisted.internet.tcp.Connection.bufferSize
@@ -36,7 +38,7 @@ Address = IPv4Address | IPv6Address | UNIXAddress
 EVERYTHING = 1 << 62
 
 
-@implementer(ITCPTransport, IConsumer, IPushProducer)
+@implementer(ITLSTransport, IConsumer, IPushProducer)
 class MemoryTransport:
     """The server's end. Octets wait in it until the `Peer` takes them.
 
@@ -45,6 +47,9 @@ class MemoryTransport:
     """
 
     def __init__(self, peer: IAddress, host: IAddress, high_water_octets: int = HIGH_WATER_OCTETS) -> None:
+        self.protocol: Any = None       # whom the octets are for: the server, or TLS in front of it
+        self.clock: Any = None          # of the peer
+        self.tls: Any = None            # the layer that startTLS put between
         self.connected = True
         self.disconnecting = False      # loseConnection was called
         self.aborting = False
@@ -66,6 +71,13 @@ class MemoryTransport:
 
     def write(self, data: bytes) -> None:
         """Queue octets; pauses a streaming producer once more than the high-water mark wait."""
+        if self.tls is not None:
+            self.tls.write(data)
+            return
+        self.send(data)
+
+    def send(self, data: bytes) -> None:
+        """Queue octets as they are, beneath TLS."""
         if not isinstance(data, bytes):
             raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
         if not self.connected or self.aborting or not data:
@@ -86,6 +98,13 @@ class MemoryTransport:
 
     def loseConnection(self) -> None:
         """Close once everything written has been taken and no paused producer is left."""
+        if self.tls is not None:
+            self.tls.loseConnection()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """The same beneath TLS."""
         if self.connected:
             self.disconnecting = True
             self.reading = False
@@ -96,8 +115,19 @@ class MemoryTransport:
             self.disconnecting = self.aborting = True
             self.reading = False
 
+    def startTLS(self, contextFactory: Any, normal: bool = True) -> None:
+        """Put TLS between server and peer, the server's side at the server, as Twisted's transports do."""
+        begin_tls(self, contextFactory)
+
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Take the one producer that feeds this transport."""
+        if self.tls is not None:
+            self.tls.registerProducer(producer, streaming)
+        else:
+            self.attach(producer, streaming)
+
+    def attach(self, producer: Any, streaming: bool) -> None:
+        """The same beneath TLS."""
         if self.producer is not None:
             raise RuntimeError("a producer is registered already")
         if not self.connected:
@@ -110,6 +140,13 @@ class MemoryTransport:
 
     def unregisterProducer(self) -> None:
         """Forget the producer."""
+        if self.tls is not None:
+            self.tls.unregisterProducer()
+        else:
+            self.detach()
+
+    def detach(self) -> None:
+        """The same beneath TLS."""
         self.producer, self.streaming, self.producer_paused = None, False, False
 
     def pauseProducing(self) -> None:
@@ -211,10 +248,11 @@ class Peer:
         self.sink: Callable[[bytes], object] = sink if sink is not None else self.received.extend
         self._inbox: deque[bytes] = deque()
         self.transport = MemoryTransport(address, SERVER)
+        self.transport.clock = self.clock
         protocol = factory.buildProtocol(address)
         if protocol is None:
             raise ConnectionRefusedError("the factory built no protocol")
-        self.protocol = protocol
+        self.protocol = self.transport.protocol = protocol
         protocol.makeConnection(self.transport)
         self.settle()
 
@@ -268,7 +306,7 @@ class Peer:
     def _speak(self) -> bool:
         if not self.heard or not self._inbox:
             return False
-        self.protocol.dataReceived(self._inbox.popleft())
+        self.transport.protocol.dataReceived(self._inbox.popleft())
         return True
 
     def _end(self) -> bool:
@@ -287,4 +325,4 @@ class Peer:
         self.reason = Failure(reason)
         self._inbox.clear()
         self.transport.drop()
-        self.protocol.connectionLost(self.reason)
+        self.transport.protocol.connectionLost(self.reason)

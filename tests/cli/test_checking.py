@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from mailgate.cli import checking, starting
-from mailgate.config import load
+from mailgate.cli.mechanisms import standing_in_the_way
+from mailgate.config import Config, load
 from tests.cli.base import CONFIGURATION, BrokenStore, CommandCase
 from tests.test_config import TEN_MISTAKES
 
@@ -17,6 +18,26 @@ class CheckTests(CommandCase):
         super().setUp()
         self.patch(checking, "_store", lambda config: self.findings)
         self.findings: list[str] = []
+        self.patch(checking, "_in_the_way", self.in_the_way)
+
+    def in_the_way(self, config: Config) -> list[str]:
+        return self._with_store(config, lambda store: standing_in_the_way(config, store))
+
+    def test_accounts_in_the_way(self) -> None:
+        """Who keeps nothing for a mechanism that others use, or that a setting names, is told; no fault."""
+        (self.folder / "mail.db").touch()
+        self.add("alice")
+        self.assertEqual(self.command("check").err, "")
+        self.add("bob", "--scram")
+        self.assertRegex(self.command("check").err, "SCRAM-SHA-256 is announced only .*: alice\n.*SCRAM-SHA-1 .*: alice")
+        self.file.write_text(CONFIGURATION + 'mechanisms = ["CRAM-MD5"]\n[pop3]\napop = true\n')
+        told = self.command("check")
+        self.assertEqual(told.code, 0)
+        self.assertIn("listen[0].mechanisms: CRAM-MD5 is announced, and cannot work for: alice, bob", told.err)
+        self.assertIn("pop3.apop: APOP needs the password itself, which is not kept for: alice, bob", told.err)
+        for name in ("alice", "bob"):
+            self.succeed("account", "passwd", name, "--scram", "--apop", "--password-stdin", stdin=b"x\n")
+        self.assertEqual(self.command("check").err, "")
 
     def test_well(self) -> None:
         self.assertIn("all is well", self.succeed("check"))

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.running import BIN, CONFIGURATION, PATIENCE_SECONDS, environment, mailgate, make_service_folder
+
+NOBODY = 65534
 
 
 class ProcessCase(SynchronousTestCase):
@@ -71,12 +74,49 @@ class CommandTests(ProcessCase):
         """check finds what is missing behind the store's back; a file that is no database is refused."""
         mailgate("-c", self.file, "deliver", "--from", "", "mrose", stdin=b"A: 1\n\n" + b"x" * 200_000)
         self.assertIn("all is well", mailgate("-c", self.file, "check"))
-        [body] = [path for path in (self.folder / "bodies").rglob("*") if path.is_file()]
+        [body] = [path for path in (self.folder / "bodies").rglob("*/*/*") if path.is_file()]
         body.unlink()
         self.assertIn("mailgate: store: ", mailgate("-c", self.file, "check", code=os.EX_DATAERR))
         (self.folder / "mail.db").write_bytes(b"this is no database" * 1000)
         mailgate("-c", self.file, "check", code=os.EX_DATAERR)
         mailgate("-c", self.file, "account", "list", code=os.EX_TEMPFAIL)
+
+    def test_lost_store(self) -> None:
+        """Without its database nothing begins anew beside large messages, and none is swept away."""
+        self.file.write_text(CONFIGURATION + "[store]\nsweep_grace_seconds = 1\n")
+        mailgate("-c", self.file, "deliver", "--from", "", "mrose", stdin=b"A: 1\n\n" + b"x" * 200_000)
+        (self.folder / "away").mkdir()
+        for path in self.folder.glob("mail.db*"):
+            path.rename(self.folder / "away" / path.name)
+        for path in (self.folder / "bodies").rglob("*"):
+            os.utime(path, (1, 1))
+        self.assertIn("bodies are in", mailgate("-c", self.file, "check", code=os.EX_CONFIG))
+        for arguments in (("account", "list"), ("account", "add", "mrose", "--password-stdin")):
+            self.assertIn("no new store is made", mailgate(
+                "-c", self.file, *arguments, stdin=b"x\n", code=os.EX_TEMPFAIL))
+        service = [BIN / "twistd", "-n", "--pidfile=", "mailgate", "-c", self.file]
+        ran = subprocess.run(service, cwd=self.folder, capture_output=True, timeout=PATIENCE_SECONDS,
+                             check=False)
+        self.assertEqual(ran.returncode, os.EX_TEMPFAIL)
+        self.assertIn(b"no new store is made", ran.stderr)
+        for path in (self.folder / "away").iterdir():
+            path.rename(self.folder / path.name)
+        self.assertIn("all is well", mailgate("-c", self.file, "check"))
+
+    def test_root_makes_for_the_owner(self) -> None:
+        """What root's commands make in somebody's folder, that user's service can use."""
+        if os.geteuid() != 0:
+            raise SkipTest("only the superuser can give files away")
+        home = self.folder / "home"
+        home.mkdir()
+        os.chown(home, NOBODY, NOBODY)
+        file = home / "lib" / "mailgate.toml"
+        mailgate("init", home / "lib", "--hostname", "mail.example.org")
+        mailgate("-c", file, "account", "add", "mrose", "--password-stdin", stdin=b"x\n")
+        mailgate("-c", file, "deliver", "--from", "", "mrose", stdin=b"A: 1\n\n" + b"x" * 200_000)
+        made = list(home.rglob("*"))
+        self.assertEqual(len(made), 8)      # the folder, the file, the database, bodies, STORE, a/b/body
+        self.assertEqual({(path.stat().st_uid, path.stat().st_gid) for path in made}, {(NOBODY, NOBODY)})
 
     def test_missing_store(self) -> None:
         """A store outside of the configuration's folder is not made in passing: a disk may be missing."""

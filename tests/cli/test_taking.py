@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mailgate.cli.taking import Progress
 from mailgate.errors import OverQuota
+from mailgate.importing.mbox import Mbox
 from mailgate.model import Admission
 from tests.cli.base import CommandCase
 
@@ -34,6 +40,11 @@ class ImportCase(CommandCase):
 
     def take(self, path: Path, name: str = "mrose") -> str:
         return self.succeed("import", name, str(path))
+
+    def remove(self, *numbers: int) -> None:
+        """Remove messages of mrose's as a client does."""
+        maildrop = self.successResultOf(self.store.open(Admission("mrose")))
+        self.successResultOf(maildrop.commit(numbers))
 
 
 class ContentTests(ImportCase):
@@ -122,10 +133,27 @@ class UniqueIdTests(ImportCase):
         self.assertEqual(self.ids(), ids)
 
     def test_collision_with_another_source(self) -> None:
-        """An id that another message of the maildrop has is no reason to drop mail."""
+        """An id that another message of the maildrop has is no reason to drop mail, of any size."""
         self.take(self.mbox(b"X-UIDL: abc\n\none\n"))
-        self.take(self.mbox(b"X-UIDL: abc\n\nanother\n", name="second"))
-        self.assertEqual(len(self.contents("mrose")), 2)
+        for number, body in enumerate((b"another", b"two", b"three")):
+            path = self.mbox(b"X-UIDL: abc\n\n" + body + b"\n", name=f"other {number}")
+            for _ in range(2):
+                self.assertEqual(self.take(path), f"1 messages read, {number + 2} now in the maildrop\n")
+        self.assertEqual((self.ids()[0], len(set(self.ids()))), (b"abc", 4))
+
+    def test_collision_with_what_was_removed(self) -> None:
+        """Clients may remember the id, so it is not given again; the message comes, with another."""
+        self.take(self.mbox(b"X-UIDL: abc\n\none\n"))
+        self.remove(1)
+        self.assertEqual(self.take(self.mbox(b"X-UIDL: abc\n\ntwo\n", name="second")),
+                         "1 messages read, 1 now in the maildrop\n")
+        self.assertNotEqual(self.ids(), [b"abc"])
+
+    def test_collision_with_new_mail(self) -> None:
+        """A sender who writes the id of a message into another one's X-UIDL keeps out neither."""
+        self.take(self.maildir(b"A: 1\n\n"))
+        self.take(self.mbox(b"X-UIDL: " + self.ids()[0] + b"\n\nanother\n"))
+        self.assertEqual(len(set(self.ids())), 2)
 
 
 class RepeatedTests(ImportCase):
@@ -134,8 +162,7 @@ class RepeatedTests(ImportCase):
         path = self.maildir(b"A: 1\n\n", b"A: 2\n\n")
         (path / "dovecot-uidlist").write_text("3 V255 N4\n1 :1.Maildir.host\n")
         self.take(path)
-        maildrop = self.successResultOf(self.store.open(Admission("mrose")))
-        self.successResultOf(maildrop.commit([1]))
+        self.remove(1)
         (path / "cur/2.Maildir.host:2,S").rename(path / "cur/2.Maildir.host:2,FS")
         (path / "new/3.Maildir.host").write_bytes(b"A: 3\n\n")
         self.assertEqual(self.take(path), "3 messages read, 2 now in the maildrop\n")
@@ -148,6 +175,23 @@ class RepeatedTests(ImportCase):
         self.mbox(second.replace(b"\n\n", b"\nStatus: RO\n\n"), second, third)
         self.take(path)
         self.assertEqual(len(self.held("mrose")), 4)
+
+    def test_list_that_came_later(self) -> None:
+        """A message that was taken without its id is the same one when the old server's list is there."""
+        path = self.maildir(b"A: 1\n\n", b"A: 2\n\n")
+        self.take(path)
+        self.remove(1)
+        (path / "dovecot-uidlist").write_text("3 V255 N4\n1 :1.Maildir.host\n2 :2.Maildir.host\n")
+        self.assertEqual(self.take(path), "2 messages read, 1 now in the maildrop\n")
+
+    def test_another_maildir_with_the_same_names(self) -> None:
+        """Names that some program made twice keep no message out."""
+        self.take(self.maildir(b"A: 1\n\n"))
+        path = self.folder / "other" / "Maildir"
+        for folder in ("cur", "new"):
+            (path / folder).mkdir(parents=True)
+        (path / "cur/1.Maildir.host").write_bytes(b"A: another\n\n")
+        self.assertEqual(self.take(path), "1 messages read, 2 now in the maildrop\n")
 
     def test_two_accounts(self) -> None:
         """One source may be taken into several maildrops."""
@@ -179,6 +223,79 @@ class RefusedTests(ImportCase):
         self.take(path)
         self.assertEqual(len(self.held("mrose")), 3)
         self.assertTrue(issubclass(OverQuota, Exception))
+
+
+class HostileTests(ImportCase):
+    """What others put into a mailbox, and what senders put into their mail."""
+
+    def test_links(self) -> None:
+        """What a link leads to is not taken; a line says so, and the rest comes in."""
+        path = self.maildir(b"A: 1\n\n", b"A: 2\n\n")
+        (path / "cur/3.link.host").symlink_to(self.file)
+        (path / "new/4.\x1blink.host").symlink_to(self.file)
+        ran = self.command("import", "mrose", str(path))
+        self.assertEqual((ran.code, ran.out), (0, "2 messages read, 2 now in the maildrop, 2 skipped\n"))
+        self.assertEqual(ran.err.splitlines(), [
+            "mailgate: 3.link.host: skipped: not a plain file",
+            "mailgate: 4.\\x1blink.host: skipped: not a plain file"])
+        self.assertEqual(len(self.contents("mrose")), 2)
+        (path / "dovecot-uidlist").symlink_to(self.file)
+        self.assertIn("dovecot-uidlist: not a plain file", self.refused(65, "import", "mrose", str(path)))
+
+    def test_unreadable(self) -> None:
+        """One message that the system does not give is named, and the exit code tells; the rest comes in."""
+        path = self.maildir(b"A: 1\n\n", b"A: 2\n\n")
+        real = os.open
+
+        def refusing(name: Any, *arguments: Any, **options: Any) -> int:
+            if name == "1.Maildir.host:2,S":
+                raise PermissionError(13, "Permission denied")
+            return real(name, *arguments, **options)
+
+        self.patch(os, "open", refusing)
+        self.assertEqual(self.refused(66, "import", "mrose", str(path)),
+                         "mailgate: 1.Maildir.host: not taken: Permission denied\n")
+        self.assertEqual(len(self.held("mrose")), 1)
+
+    def test_times(self) -> None:
+        """Impossible ones keep no message out, neither their own nor those behind."""
+        path = self.maildir(b"A: 1\n\n")
+        (path / "new" / ("9" * 40 + ".M1P1.h")).write_bytes(b"A: 2\n\n")
+        self.take(path)
+        body = b"A: 3\n\nbody\n\nFrom x@y Mon Jan  1 00:00:00 0000\nmore\n"
+        self.take(self.mbox(body, b"A: 4\n\n"))
+        self.assertEqual(len(self.contents("mrose")), 4)
+        self.assertIn(body.replace(b"\n", b"\r\n"), self.contents("mrose")[2])
+
+    def test_addresses(self) -> None:
+        """Header fields that are no addresses, or too long to be one, keep no message out."""
+        header = b"Return-Path: <%b>\nX-Original-To: %b\nDelivered-To: <%b>\nA: %d\n\n"
+        path = self.mbox(*[
+            header % (value, value, value, number) for number, value in enumerate((
+                b"x" * 65 + b"@y", b"x@" + b"y" * 300, b"@", b"\xff@y", b"a@b>, <c@d", b"x" * 900_000 + b"@y",
+                b"\0@y", b'""@y', b'"' + b"\\a" * 40 + b'"@y', b"\xc3\xbc@y", b"x" * 65))])
+        self.take(path)
+        for one in self.held("mrose"):
+            self.assertLess(len(one.envelope.sender), 600)
+            self.assertLess(len(one.envelope.recipient), 400)
+        self.assertEqual(len(self.held("mrose")), 11)
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.lists(st.sampled_from([
+        b"Return-Path: ", b"Delivered-To: ", b"X-Original-To: ", b"X-UIDL: ", b"<", b">", b"a@b", b"@", b"\n",
+        b" ", b"\n\n", FROM, b'"', b"\\", b"\xff", b"\0", b"\r", b"abc", b"[", b"IPv6:", b"x" * 300, b"+",
+        b"mrose"])
+        | st.binary(max_size=5), max_size=25))
+    def test_any_octets(self, parts: list[bytes]) -> None:
+        """Every message of an mbox is taken, once."""
+        path = self.mbox(b"".join(parts))
+        before = len(self.held("mrose"))
+        count = len(list(Mbox(path).messages()))
+        self.assertEqual(int(self.take(path).split()[0]), count)
+        held = len(self.held("mrose"))
+        self.assertLessEqual(held - before, count)
+        self.take(path)
+        self.assertEqual(len(self.held("mrose")), held)
 
 
 class ProgressTests(ImportCase):

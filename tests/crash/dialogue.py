@@ -9,10 +9,13 @@ import re
 import socket
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from tests.services import HOSTNAME, WAIT_SECONDS
 
 PIECE_OCTETS = 65536
+
+D = TypeVar("D", bound="Dialogue")
 
 
 class Dialogue:
@@ -32,7 +35,7 @@ class Dialogue:
         """Read the greeting, and do what else begins a conversation."""
         self.line()
 
-    def __enter__(self) -> Dialogue:
+    def __enter__(self: D) -> D:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None,

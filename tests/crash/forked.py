@@ -19,10 +19,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.services import Site
+from tests.services import WAIT_SECONDS, Site
 
 PROJECT = Path(__file__).resolve().parents[2]
-UNSYNCED = "unsynced"       # a child that never syncs its database: to show that a test would notice
+UNSYNCED = "unsynced"       # a child that never syncs its database, and one that answers a delivery long
+HASTY = "hasty"             # before it commits: to show that the tests would notice
 
 
 class Child:
@@ -97,13 +98,14 @@ def main() -> None:
     """Fork a child for every line of standard input, and say on standard output what becomes of it."""
     import mailgate.service  # noqa: F401  (with it comes nearly everything)
 
-    while words := sys.stdin.buffer.raw.readline().decode().split():
+    requests = os.fdopen(0, "rb", buffering=0, closefd=False)
+    while words := requests.readline().decode().split():
         pid = os.fork()
         if not pid:
             _be_child(words[0], Path(words[1]))
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)      # it stays a zombie until the test knows
         os.write(1, b"over\n")
-        sys.stdin.buffer.raw.readline()
+        requests.readline()
         os.waitpid(pid, 0)
 
 
@@ -124,15 +126,11 @@ def _serve(kind: str, config_file: Path, teller: int) -> None:
 
     from mailgate.config import load
     from mailgate.service import MailgateService
-    from mailgate.stores.sqlite_threads import WriterThread
 
-    if kind == UNSYNCED:
-        keep_sync = WriterThread._set_sync
-        WriterThread._set_sync = lambda self, connection, full: (   # type: ignore[method-assign]
-            keep_sync(self, connection, False))
     sys.modules.pop("twisted.internet.reactor", None)      # its epoll descriptor is shared by all children
     install()
     reactor: Any = sys.modules["twisted.internet.reactor"]
+    _spoil(kind, reactor)
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
 
     def announce(service: MailgateService) -> None:
@@ -144,6 +142,31 @@ def _serve(kind: str, config_file: Path, teller: int) -> None:
     service.startService()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     reactor.run(installSignalHandlers=False)
+
+
+def _spoil(kind: str, reactor: Any) -> None:
+    """Break a promise of the store, where that was asked for."""
+    from twisted.internet.defer import succeed
+
+    from mailgate.stores.sqlite import SqliteStore
+    from mailgate.stores.sqlite_messages import Delivered
+    from mailgate.stores.sqlite_threads import WriterThread
+
+    writer: Any = WriterThread
+    store: Any = SqliteStore
+    set_sync, place = writer._set_sync, store._place
+
+    def set_no_sync(self: Any, connection: Any, full: bool) -> None:
+        set_sync(self, connection, False)
+
+    def place_later(self: Any, body: Any, copies: Any, *rest: Any) -> Any:
+        reactor.callLater(WAIT_SECONDS, place, self, body, copies, *rest)
+        return succeed(Delivered([None] * len(copies), True))
+
+    if kind == UNSYNCED:
+        writer._set_sync = set_no_sync
+    elif kind == HASTY:
+        store._place = place_later
 
 
 def _end_with_parent() -> None:

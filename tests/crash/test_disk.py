@@ -9,6 +9,7 @@ import contextlib
 import os
 import resource
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import SkipTest
 
@@ -28,6 +29,7 @@ TEMPORARY = b"-ERR [SYS/TEMP] "
 TRY_AGAIN = 75          # of sysexits.h
 FAILURES = 20
 LEASE_SECONDS = 1
+CHANGES = "pwrite64,ftruncate,mkdir,rename,unlink,fsync,fdatasync"     # calls that a store changes a disk by
 
 
 class Disk:
@@ -78,7 +80,7 @@ class DiskCase(SynchronousTestCase):
         self.addCleanup(service.end)
         return service
 
-    def assert_refuses(self, service: Service, lmtp: Lmtp, code: bytes, message: bytes) -> None:
+    def assert_refuses(self, lmtp: Lmtp, code: bytes, message: bytes) -> None:
         """A delivery is refused for each recipient, for now."""
         answers = lmtp.deliver("", NAMES, message)
         self.assertEqual([answer[:len(code)] for answer in answers], [code, code], answers)
@@ -101,6 +103,18 @@ class DiskCase(SynchronousTestCase):
         with Pop3(service.pop3_port) as client:
             self.assertEqual(client.enter("mrose"), 2)
         self.assert_sound()
+
+    def assert_cannot_start(self) -> None:
+        """A service ends at once, and says why."""
+        ran = subprocess.run(self.site.service_command(), capture_output=True, timeout=WAIT_SECONDS,
+                             cwd=self.site.folder, check=False)
+        self.assertEqual(ran.returncode, TRY_AGAIN, ran)
+        self.assertIn(b"mailgate: cannot start: ", ran.stderr)
+
+    def assert_deferred(self, message: bytes, prefix: Sequence[str] = ()) -> None:
+        """The command says: try again later."""
+        ran = self.site.command("deliver", "--from", "", f"mrose@{HOSTNAME}", stdin=message, prefix=prefix)
+        self.assertEqual(ran.returncode, TRY_AGAIN, ran)
 
     def enters(self, service: Service) -> bool:
         with Pop3(service.pop3_port) as client:
@@ -132,14 +146,13 @@ class FullDiskTests(DiskCase):
             self.assertEqual(pop3.enter("mrose"), 2)
             self.disk.fill()
             for message in (SMALL, LARGE):
-                self.assert_refuses(service, lmtp, b"452 4.3.1 ", message)
+                self.assert_refuses(lmtp, b"452 4.3.1 ", message)
             for number, message in enumerate((SMALL, LARGE), 1):
                 self.assertTrue(pop3.retrieve(number).endswith(b"\r\n" + message))
             with Pop3(service.pop3_port) as other:
                 self.assertTrue(other.login("tims").startswith(TEMPORARY))
             for message in (SMALL, LARGE):
-                ran = self.site.command("deliver", "--from", "", f"mrose@{HOSTNAME}", stdin=message)
-                self.assertEqual(ran.returncode, TRY_AGAIN, ran)
+                self.assert_deferred(message)
             pop3.mark(1, 2)
             self.assertTrue(pop3.ask(b"QUIT").startswith(TEMPORARY))
         self.disk.free()
@@ -150,17 +163,15 @@ class FullDiskTests(DiskCase):
         service = self.start()
         huge = LARGE * (DISK_MIB * 1_048_576 // len(LARGE) + 1)
         with Lmtp(service.lmtp_port) as lmtp:
-            self.assert_refuses(service, lmtp, b"452 4.3.1 ", huge)
+            self.assert_refuses(lmtp, b"452 4.3.1 ", huge)
             wait_for(lambda: not list(self.disk.folder.rglob("*.part")), "the beginning to be removed")
-        ran = self.site.command("deliver", "--from", "", f"mrose@{HOSTNAME}", stdin=huge)
-        self.assertEqual(ran.returncode, TRY_AGAIN, ran)
+        self.assert_deferred(huge)
         self.assert_works(service)
 
     def test_starting_on_a_full_disk(self) -> None:
         """A service that starts on a full disk serves as soon as there is space, or says try again."""
         self.disk.fill()
-        ran = subprocess.run(self.site.service_command(), capture_output=True, timeout=WAIT_SECONDS, check=False)
-        self.assertEqual(ran.returncode, TRY_AGAIN, ran)
+        self.assert_cannot_start()
         self.disk.free()
         self.assert_works(self.start())
 
@@ -185,13 +196,11 @@ class FileSizeTests(DiskCase):
             self.assertEqual(pop3.enter("mrose"), 2)
             self.limit(1)
             for message in (SMALL, LARGE):
-                self.assert_refuses(self.service, lmtp, b"45", message)
+                self.assert_refuses(lmtp, b"45", message)
             self.assertTrue(pop3.retrieve(2).endswith(b"\r\n" + LARGE))
             with Pop3(self.service.pop3_port) as other:
                 self.assertTrue(other.login("tims").startswith(TEMPORARY))
-            ran = self.site.command("deliver", "--from", "", f"mrose@{HOSTNAME}", stdin=LARGE,
-                                    prefix=["sh", "-c", 'ulimit -S -f 0; exec "$@"', "sh"])
-            self.assertEqual(ran.returncode, TRY_AGAIN, ran)
+            self.assert_deferred(LARGE, ["sh", "-c", 'ulimit -S -f 0; exec "$@"', "sh"])
             pop3.mark(1, 2)
             self.assertTrue(pop3.ask(b"QUIT").startswith(TEMPORARY))
         self.unlimit()
@@ -204,7 +213,7 @@ class FileSizeTests(DiskCase):
             before = self.logs_open()
             self.limit(1)
             for _ in range(FAILURES):
-                self.assert_refuses(self.service, lmtp, b"45", SMALL)
+                self.assert_refuses(lmtp, b"45", SMALL)
             self.unlimit()
             self.assertTrue(lmtp.deliver("", NAMES, SMALL)[0].startswith(b"250 "))
             self.assertEqual(self.logs_open(), before)
@@ -226,9 +235,9 @@ class ReadOnlyTests(DiskCase):
         service = self.start()
         with Pop3(service.pop3_port) as pop3, Lmtp(service.lmtp_port) as lmtp:
             self.assertEqual(pop3.enter("mrose"), 2)
-            with attached(service.pid, *failing("pwrite64,ftruncate,mkdir,rename,unlink,fsync,fdatasync", "EROFS")):
+            with attached(service.pid, *failing(CHANGES, "EROFS")):
                 for message in (SMALL, LARGE):
-                    self.assert_refuses(service, lmtp, b"451 4.3.0 ", message)
+                    self.assert_refuses(lmtp, b"451 4.3.0 ", message)
                 self.assertTrue(pop3.retrieve(2).endswith(b"\r\n" + LARGE))
                 with Pop3(service.pop3_port) as other:
                     self.assertTrue(other.login("tims").startswith(TEMPORARY))
@@ -237,7 +246,7 @@ class ReadOnlyTests(DiskCase):
         self.assert_works(service)
 
     def test_mounted_read_only(self) -> None:
-        """After a crash the log is there, and then all of it can be read; the service waits for better days."""
+        """After a crash the log is there, so that all can be read; the service waits for better days."""
         disk = Disk(Path(self.mktemp()))
         self.addCleanup(disk.close)
         self.make_site(disk.folder)
@@ -247,26 +256,23 @@ class ReadOnlyTests(DiskCase):
         crashed.kill()
         disk.allow_writing(False)
         self.assertEqual(self.site.succeed("maildrop", "list", "tims").count(b"\n"), 1)
-        ran = self.site.command("deliver", "--from", "", f"mrose@{HOSTNAME}", stdin=SMALL)
-        self.assertEqual(ran.returncode, TRY_AGAIN, ran)
+        self.assert_deferred(SMALL)
         service = self.start()
         with Lmtp(service.lmtp_port) as lmtp, Pop3(service.pop3_port) as pop3:
             for message in (SMALL, LARGE):
-                self.assert_refuses(service, lmtp, b"451 4.3.0 ", message)
+                self.assert_refuses(lmtp, b"451 4.3.0 ", message)
             self.assertTrue(pop3.login("mrose").startswith(TEMPORARY))
         disk.allow_writing(True)
         self.assert_works(service)
 
     def test_mounted_read_only_without_a_log(self) -> None:
-        """After an orderly end SQLite cannot open the file without writing: try again later, nothing worse."""
+        """After an orderly end SQLite cannot open the file without writing: try again, nothing worse."""
         disk = Disk(Path(self.mktemp()))
         self.addCleanup(disk.close)
         self.make_site(disk.folder)
         disk.allow_writing(False)
-        ran = self.site.command("deliver", "--from", "", f"mrose@{HOSTNAME}", stdin=SMALL)
-        self.assertEqual(ran.returncode, TRY_AGAIN, ran)
-        ran = subprocess.run(self.site.service_command(), capture_output=True, timeout=WAIT_SECONDS, check=False)
-        self.assertEqual(ran.returncode, TRY_AGAIN, ran)
+        self.assert_deferred(SMALL)
+        self.assert_cannot_start()
         disk.allow_writing(True)
         self.assert_works(self.start())
 
@@ -280,7 +286,7 @@ class FailingDiskTests(DiskCase):
     def test_sync_of_a_body_fails(self) -> None:
         """A body that may not be on disk is not acknowledged, and gets no row."""
         with Lmtp(self.service.lmtp_port) as lmtp, attached(self.service.pid, *failing("fsync", "EIO")):
-            self.assert_refuses(self.service, lmtp, b"451 4.3.0 ", LARGE)
+            self.assert_refuses(lmtp, b"451 4.3.0 ", LARGE)
         self.assert_works(self.service)
 
     def test_sync_of_the_log_fails(self) -> None:
@@ -289,7 +295,7 @@ class FailingDiskTests(DiskCase):
             self.assertEqual(pop3.enter("mrose"), 2)
             with attached(self.service.pid, *failing("fdatasync", "EIO")):
                 for message in (SMALL, LARGE):
-                    self.assert_refuses(self.service, lmtp, b"451 4.3.0 ", message)
+                    self.assert_refuses(lmtp, b"451 4.3.0 ", message)
                 pop3.mark(1, 2)
                 self.assertTrue(pop3.ask(b"QUIT").startswith(TEMPORARY))
         self.assert_works(self.service)

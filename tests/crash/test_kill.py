@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.crash.dialogue import Lmtp, Pop3
-from tests.crash.forked import Child
+from tests.crash.forked import HASTY, Child
 from tests.crash.lanes import LARGE_OCTETS, NAMES, SENDER, SMALL_OCTETS, Job, Lane, Lanes
 from tests.crash.ledger import Copy, token_of
 from tests.crash.strace import attached, killing
@@ -92,6 +93,16 @@ class KillTests(SynchronousTestCase):
         jobs += [(f"beside {number}", die_beside_another) for number in range(BESIDE_ROUNDS)]
         jobs += [(f"service {number}", die_as_service) for number in range(SERVICE_ROUNDS)]
         self.run_both_ways(jobs, len(jobs))
+
+    def test_a_hasty_server_is_found_out(self) -> None:
+        """A server that answers 250 before it commits: what it lost by its death is missed."""
+        lane = Lane(Path(self.mktemp()))
+        self.addCleanup(lane.close)
+        child = lane.forks.start(lane.site, HASTY)
+        with Lmtp(child.lmtp_port) as client:
+            deliver(lane, client, SMALL_OCTETS)
+            child.kill()
+        self.assertIn("messages are lost", str(self.assertRaises(AssertionError, lane.settle)))
 
 
 def steps(die: Callable[[Lane, str, int], bool], calls: Sequence[tuple[str, int]]) -> list[tuple[str, Job]]:
@@ -196,7 +207,8 @@ def die_beside_another(lane: Lane) -> None:
 def work_and_die(lane: Lane, server: Child | Service) -> None:
     """Let four clients work at once, and kill their server at a random moment."""
     delay_seconds = lane.chance.uniform(0, LATEST_SECONDS)
-    clients = [keep_delivering, keep_delivering, *(partial(keep_removing, name=name) for name in NAMES)]
+    clients: list[Callable[[Lane, Child | Service], None]] = [
+        keep_delivering, keep_delivering, *(partial(keep_removing, name=name) for name in NAMES)]
     with ThreadPoolExecutor(len(clients)) as pool:
         working = [pool.submit(client, lane, server) for client in clients]
         time.sleep(delay_seconds)

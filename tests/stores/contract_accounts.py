@@ -374,6 +374,36 @@ class AccountStoreContract(StoreHooks):
         await accounts.set_disabled("fred", True)
         self.assertEqual((await accounts.find_recipient("fred@example.org")).maildrop, "fred")
 
+    async def test_changes_are_told(self) -> None:
+        """Another number after each change of any account, the same while nothing changes."""
+        accounts = await self.accounts(FRED)
+        seen = [await accounts.changes()]
+        self.assertEqual(await accounts.changes(), seen[0])
+        for change in (lambda: accounts.add([Account("new")]), lambda: accounts.set_verifiers("new", ["{PLAIN}x"]),
+                       lambda: accounts.set_disabled("new", True), lambda: accounts.remove("new")):
+            await change()
+            seen.append(await accounts.changes())
+        self.assertEqual(len(set(seen)), len(seen))
+
+    async def test_who_lacks_a_verifier(self) -> None:
+        """By scheme word in any case, with or without suffix; who cannot log in does not count."""
+        accounts = await self.accounts(
+            Account("both", verifiers=("{ARGON2ID}x", "{SCRAM-SHA-256}y")), Account("first", verifiers=("{PLAIN}x",)),
+            Account("suffix", verifiers=("{plain.b64}eA==",)), Account("other", verifiers=("{PLAIN-MD5}x",)),
+            Account("sly", verifiers=('{ARGON2ID}["{PLAIN}', ', "{PLAIN}')), Account("none"),
+            Account("disabled", verifiers=("{ARGON2ID}x",), disabled=True))
+        self.assertEqual(list(await accounts.lacking(["PLAIN"])), ["both", "other", "sly"])
+        self.assertEqual(list(await accounts.lacking(["PLAIN"], 1)), ["both"])
+        self.assertEqual(list(await accounts.lacking(["SCRAM-SHA-256", "PLAIN"])), ["other", "sly"])
+        self.assertEqual(list(await accounts.lacking(["PLAIN", "PLAIN-MD5", "ARGON2ID"])), [])
+
+    async def test_server_secret(self) -> None:
+        """Drawn once."""
+        accounts = await self.accounts()
+        secret = await accounts.server_secret()
+        self.assertEqual(len(secret), 32)
+        self.assertEqual(await accounts.server_secret(), secret)
+
     async def test_many_at_once(self) -> None:
         """Questions and changes side by side are each answered for themselves."""
         accounts = await self.accounts(*[

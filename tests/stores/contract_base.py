@@ -44,12 +44,12 @@ class StoreHooks:
 
     def placement(self, maildrop: str, user: str | None = None, *, sender: bytes = b"sender@example.org",
                   recipient: bytes | None = None, age_seconds: int = 0, preamble: bytes = b"",
-                  unique_id: bytes | None = None) -> Placement:
+                  unique_id: bytes | None = None, identity: bytes | None = None) -> Placement:
         """Return a placement with an envelope that fits it."""
         if recipient is None:
             recipient = f"{user or 'any'}@{maildrop}.example.org".encode()
         envelope = Envelope(sender, recipient, self.now_ms() - age_seconds * 1000)
-        return Placement(maildrop, user, envelope, preamble, unique_id)
+        return Placement(maildrop, user, envelope, preamble, unique_id, identity)
 
     async def deliver(self, store: IMaildropStore, content: bytes | Sequence[bytes],
                       *placements: Placement, **options: object) -> list[Exception | None]:

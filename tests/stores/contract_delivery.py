@@ -162,6 +162,60 @@ class DeliveryContract(StoreHooks):
         self.assertEqual(await self.deliver(store, MIME, place), [None])
         self.assertEqual(await self.held(store, "mrose"), [])
 
+    async def test_identity_decides_what_an_import_has_taken(self) -> None:
+        """Met again it stores nothing, with or without a unique-id, held or removed, in either process."""
+        store = await self.make_store()
+        other = await self.make_second(store)
+        places = [self.placement("mrose", identity=b"one"),
+                  self.placement("mrose", identity=b"two", unique_id=b"old-2")]
+        for where in (store, other):
+            for place in (*places, *[place._replace(unique_id=b"changed") for place in places]):
+                self.assertEqual(await self.deliver(where, MIME, place), [None])
+        self.assertEqual([one.unique_id for one in await store.scan("mrose")][1:], [b"old-2"])
+        await (await self.login(store, "mrose")).commit([1, 2])
+        self.assertEqual(await self.deliver(other, MIME, *places, all_or_nothing=True), [None, None])
+        self.assertEqual(await self.held(store, "mrose"), [])
+        self.assertEqual(await self.deliver(store, MIME, self.placement("ann", identity=b"one")), [None])
+        self.assertEqual(await self.held(store, "ann"), [MIME])
+        await store.remove("mrose")
+        self.assertEqual(await self.deliver(store, MIME, *places, *places), [None] * 4)
+        self.assertEqual(await self.held(store, "mrose"), [MIME] * 2)
+
+    async def test_a_unique_id_that_was_another_message_s(self) -> None:
+        """Held or removed, of another import or of this delivery: the message comes in, its id is fresh."""
+        store = await self.make_store()
+        await self.put(store, "mrose", b"new mail\r\n")
+        own = (await store.scan("mrose"))[0].unique_id
+        taken = self.placement("mrose", unique_id=b"k1", identity=b"one")
+        self.assertEqual(await self.deliver(store, b"one\r\n", taken), [None])
+        for identity, unique_id in ((b"two", b"k1"), (b"three", own)):
+            place = self.placement("mrose", unique_id=unique_id, identity=identity)
+            self.assertEqual(await self.deliver(store, identity + b"\r\n", place), [None])
+        await (await self.login(store, "mrose")).commit([2])
+        places = [self.placement("mrose", unique_id=unique_id, identity=identity)
+                  for identity, unique_id in ((b"four", b"k1"), (b"five", b"k2"), (b"six", b"k2"))]
+        for _ in range(2):
+            self.assertEqual(await self.deliver(store, b"last\r\n", *places), [None] * 3)
+        listed = [one.unique_id for one in await store.scan("mrose")]
+        self.assertEqual((len(listed), len(set(listed))), (6, 6))
+        self.assertEqual((listed[0], listed[4], b"k1" in listed), (own, b"k2", False))
+        self.assertEqual(await self.held(store, "mrose"), [
+            b"new mail\r\n", b"two\r\n", b"three\r\n", *[b"last\r\n"] * 3])
+        self.assertEqual(await store.check(), [])
+
+    async def test_an_identity_that_was_refused_is_not_remembered(self) -> None:
+        """Over quota, or kept out by another recipient: the next import brings it."""
+        store = await self.make_store(quota_octets=100)
+        await self.put(store, "full", b"x" * 90)
+        places = [self.placement(name, unique_id=b"k1", identity=b"one") for name in ("ann", "full")]
+        outcomes = await self.deliver(store, MIME, *places, all_or_nothing=True)
+        self.assertEqual([type(one) for one in outcomes], [StoreUnavailable, OverQuota])
+        await (await self.login(store, "full")).commit([1])
+        for _ in range(2):
+            self.assertEqual(await self.deliver(store, MIME, *places), [None, None])
+        for name in ("ann", "full"):
+            self.assertEqual([one.unique_id for one in await store.scan(name)], [b"k1"])
+
     async def test_an_imported_id_is_not_given_to_new_mail(self) -> None:
         """Ids of our own making do not meet imported ones that look like them."""
         store = await self.make_store()

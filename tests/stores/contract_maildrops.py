@@ -8,11 +8,12 @@ from __future__ import annotations
 from tests.stores.contract_base import StoreHooks
 from tests.stores.contract_care import CareContract
 from tests.stores.contract_delivery import DeliveryContract
+from tests.stores.contract_fences import FenceContract
 from tests.stores.contract_leases import LeaseContract
 from tests.stores.contract_reading import ReadingContract
 
 __all__ = ["MaildropStoreContract", "StoreHooks"]
 
 
-class MaildropStoreContract(LeaseContract, ReadingContract, DeliveryContract, CareContract):
+class MaildropStoreContract(LeaseContract, ReadingContract, DeliveryContract, CareContract, FenceContract):
     """Every guarantee of a store of maildrops."""

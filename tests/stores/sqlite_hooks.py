@@ -9,7 +9,7 @@ import tempfile
 
 from twisted.internet import reactor
 
-from mailgate.stores.files import FileBlobStore
+from mailgate.stores.files import OWNER_FILE, FileBlobStore
 from mailgate.stores.sqlite import SqliteStore
 
 
@@ -59,7 +59,8 @@ class SqliteHooks:
 
     def body_files(self, store: SqliteStore) -> list[str]:
         """Return the names of the files that hold bodies, half-written ones too."""
-        return sorted(name for _, _, names in os.walk(f"{store.folder}/bodies") for name in names)
+        return sorted(name for _, _, names in os.walk(f"{store.folder}/bodies") for name in names
+                      if name != OWNER_FILE)
 
     async def trace(self, store: SqliteStore) -> list[str]:
         """Return a list that grows with every statement of the store's writer."""

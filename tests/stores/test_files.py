@@ -136,6 +136,56 @@ class FileBlobTests(SynchronousTestCase):
                            (f"{self.folder}/bodies", 0o700)):
             self.assertEqual(os.stat(path).st_mode & 0o777, mode)
 
+    def test_owner(self) -> None:
+        """Kept beside the blobs, whole and synced, before the first of them; the first to come has them."""
+        self.assertIsNone(self.blobs.owner())
+        self.blobs.belong_to("one")
+        self.assertEqual((self.blobs.owner(), os.listdir(self.folder)), (None, []))
+        other = FileBlobStore(self.blobs.directory)
+        other.belong_to("two")          # nobody's yet
+        self.put(KEY, b"x")
+        for store in (self.blobs, FileBlobStore(self.blobs.directory)):
+            self.assertEqual(store.owner(), "one")
+            self.assertRaises(StoreUnavailable, store.belong_to, "two")
+            store.belong_to("one")
+        self.assertRaises(StoreUnavailable, other.create, OTHER)
+        self.assertEqual(self.names(), [files.OWNER_FILE, KEY])
+        self.assertEqual(os.stat(f"{self.folder}/bodies/{files.OWNER_FILE}").st_mode & 0o777, 0o600)
+
+    def test_no_owner(self) -> None:
+        """Blobs that nothing tells of whose they are, half-written ones too, are nobody's to use."""
+        self.blobs.create(KEY)
+        for call in (self.blobs.owner, lambda: self.blobs.belong_to("one")):
+            self.assertIn(files.OWNER_FILE, str(self.assertRaises(StoreUnavailable, call)))
+        self.blobs.remove(KEY)
+        self.blobs.belong_to("one")
+        self.put(OTHER, b"x")
+        self.assertEqual(self.blobs.owner(), "one")
+
+    def test_an_owner_that_cannot_be_read(self) -> None:
+        """Is an outage; what is no id of ours is somebody else's."""
+        os.makedirs(f"{self.folder}/bodies/{files.OWNER_FILE}")
+        self.assertRaises(StoreUnavailable, self.blobs.owner)
+        os.rmdir(f"{self.folder}/bodies/{files.OWNER_FILE}")
+        with open(f"{self.folder}/bodies/{files.OWNER_FILE}", "wb") as file:
+            file.write(b"\xff" * 1_000_000)
+        self.assertLess(len(str(self.assertRaises(StoreUnavailable, self.blobs.belong_to, "one"))), 1000)
+
+    def test_order_of_syncs_of_the_owner(self) -> None:
+        """What it says, its name, and only then the blob's folders; once a process."""
+        calls: list[str] = []
+        self.patch(os, "fsync", lambda descriptor: calls.append(
+            os.readlink(f"/proc/self/fd/{descriptor}")[len(self.folder):]))
+        self.blobs.belong_to("one")
+        self.put(KEY, b"x")
+        self.assertEqual(calls[0], "")
+        self.assertRegex(calls[1], f"^/bodies/{files.OWNER_FILE}")
+        self.assertEqual(calls[2:5], ["/bodies", "/bodies", "/bodies/a"])
+        self.assertEqual([calls.count(call) for call in ("/bodies", calls[1])], [2, 1])
+        calls.clear()
+        self.put(OTHER, b"x")
+        self.assertEqual(len(calls), 2)
+
     def test_order_of_syncs(self) -> None:
         """File, rename, folder; each new folder's name before that, and again in no later blob."""
         calls: list[tuple[str, str]] = []
@@ -162,14 +212,17 @@ class FileBlobTests(SynchronousTestCase):
         self.assertEqual(len(calls), 3)     # another process may have died between mkdir and sync
 
     def test_what_the_superuser_writes_is_the_owners(self) -> None:
-        """A command run by root leaves bodies that the service can read."""
+        """A command run by root leaves bodies that the service can use, and folders that it can write to."""
         if os.geteuid() != 0:
             raise SkipTest("only the superuser can give files away")
-        os.mkdir(self.blobs.directory)
-        os.chown(self.blobs.directory, NOBODY, NOBODY)
+        os.chown(self.folder, NOBODY, NOBODY)
+        self.blobs.belong_to("one")
         self.put(KEY, b"x")
-        for path in (self.path, os.path.dirname(self.path)):
-            self.assertEqual((os.stat(path).st_uid, os.stat(path).st_gid), (NOBODY, NOBODY))
+        made = [self.folder, *(os.path.join(place, name) for place, folders, names in os.walk(self.folder)
+                               for name in (*folders, *names))]
+        self.assertEqual(len(made), 6)
+        for path in made:
+            self.assertEqual((os.stat(path).st_uid, os.stat(path).st_gid), (NOBODY, NOBODY), path)
 
     def test_outages(self) -> None:
         """What stands in the way is an outage, never another exception."""

@@ -160,19 +160,21 @@ class SweepTests(SqliteHooks, StoreHooks, TestCase):
         self.assertEqual([self.count(store, table) for table in ("delivery", "login", "lease")], [0, 2, 0])
         self.assertEqual(await store.check(), [])
 
-    async def test_an_imported_id_stays_known(self) -> None:
-        """A sweep does not make an import forget, but the removal of the maildrop does."""
+    async def test_an_import_stays_known(self) -> None:
+        """A sweep years later does not make it forget, but the removal of the maildrop does."""
         store = await self.make_store()
-        place = self.placement("mrose", unique_id=b"old-1")
-        await self.deliver(store, MIME, place, delivery_id="import")
-        await (await self.login(store, "mrose")).commit([1])
+        places = [self.placement("mrose", unique_id=b"old-1"), self.placement("mrose", identity=b"one"),
+                  self.placement("mrose", unique_id=b"old-2", identity=b"two")]
+        await self.deliver(store, MIME, *places, delivery_id="import")
+        await (await self.login(store, "mrose")).commit([1, 2])
         self.sql(store, "UPDATE delivery SET at_ms = 0")
         await store.sweep(0)
-        self.assertEqual(await self.deliver(store, MIME, place, delivery_id="import"), [None])
-        self.assertEqual(await store.scan("mrose"), [])
+        self.assertEqual(await self.deliver(store, MIME, *places), [None] * 3)
+        self.assertEqual([one.unique_id for one in await store.scan("mrose")], [b"old-2"])
         await store.remove("mrose")
-        self.assertEqual(await self.deliver(store, MIME, place, delivery_id="import"), [None])
-        self.assertEqual(len(await store.scan("mrose")), 1)
+        self.assertEqual(self.count(store, "imported"), 0)
+        self.assertEqual(await self.deliver(store, MIME, *places), [None] * 3)
+        self.assertEqual(len(await store.scan("mrose")), 3)
 
 
 class CheckTests(SqliteHooks, StoreHooks, TestCase):

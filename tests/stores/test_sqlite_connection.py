@@ -39,27 +39,45 @@ class MigrationTests(SqliteHooks, StoreHooks, TestCase):
         store = await self.make_store()
         await self.put(store, "mrose", MIME)
         await store.stop()
+        known = len(migrations())
         steps = [*migrations(), "CREATE TABLE two (n INTEGER);\nINSERT INTO two\nVALUES (2);\n",
                  "-- three\nCREATE TABLE three (n INTEGER);\n"]
         self.patch(sqlite_connection, "migrations", lambda: steps)
         for _ in range(2):
             await store.start()
-            self.assertEqual(self.sql(store, "PRAGMA user_version"), [(3,)])
+            self.assertEqual(self.sql(store, "PRAGMA user_version"), [(known + 2,)])
             self.assertEqual(self.sql(store, "SELECT n FROM two"), [(2,)])
             self.assertEqual(await self.held(store, "mrose"), [MIME])
             await store.stop()
+
+    async def test_imports_of_the_first_schema(self) -> None:
+        """What an import took then is known by its unique-id, which it was recognized by."""
+        all_steps = migrations()
+        self.patch(sqlite_connection, "migrations", lambda: all_steps[:1])
+        store = await self.make_store()
+        self.sql(store, "INSERT INTO maildrop (key, name) VALUES ('mrose', 'mrose')")
+        self.sql(store, "INSERT INTO imported VALUES (1, ?)", b"old-1")
+        await store.stop()
+        self.patch(sqlite_connection, "migrations", lambda: all_steps)
+        await store.start()
+        await self.deliver(store, MIME, self.placement("mrose", unique_id=b"old-1"))
+        self.assertEqual(await self.held(store, "mrose"), [])
+        await self.deliver(store, MIME, self.placement("mrose", unique_id=b"old-1", identity=b"one"))
+        self.assertEqual(await self.held(store, "mrose"), [MIME])
+        self.assertNotEqual([one.unique_id for one in await store.scan("mrose")], [b"old-1"])
 
     async def test_a_step_that_fails_changes_nothing(self) -> None:
         """All steps are one transaction; the old program still opens the store."""
         store = await self.make_store()
         await self.put(store, "mrose", MIME)
         await store.stop()
+        known = len(migrations())
         steps = [*migrations(), "CREATE TABLE two (n INTEGER);", "CREATE TABLE three (n INTEGER);\nnonsense;"]
         self.patch(sqlite_connection, "migrations", lambda: steps)
         await self.fault(StoreUnavailable, store.start())
-        self.assertEqual(self.sql(store, "PRAGMA user_version"), [(1,)])
+        self.assertEqual(self.sql(store, "PRAGMA user_version"), [(known,)])
         self.assertEqual(self.sql(store, "SELECT count(*) FROM sqlite_master WHERE name = 'two'"), [(0,)])
-        self.patch(sqlite_connection, "migrations", lambda: steps[:1])
+        self.patch(sqlite_connection, "migrations", lambda: steps[:known])
         await store.start()
         self.assertEqual(await self.held(store, "mrose"), [MIME])
 

@@ -1,5 +1,11 @@
 -- The first schema. Times are milliseconds since 1970, UTC. Keys are names folded to one case.
 
+-- Whose bodies are in the blob store: the same id lies beside them. Copies of a store share it.
+CREATE TABLE store (
+    id TEXT NOT NULL
+);
+INSERT INTO store VALUES (lower(hex(randomblob(16))));
+
 -- Credential versions are never used twice, not even by an account that is removed and added again.
 CREATE TABLE account_version (
     last INTEGER NOT NULL
