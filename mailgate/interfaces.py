@@ -94,7 +94,8 @@ class IDelivery(Interface):
         """Make the message durable in every placement's maildrop, one shared body for all.
 
         Returns one outcome a placement, in order: None once it is on disk, or the MailgateError
-        that kept it out (OverQuota, StoreFull ...). Where placements become durable at different
+        that kept it out (OverQuota, StoreFull ...; NoSuchRecipient, if the maildrop is an account's
+        and the placement says that it is none's, or the other way round). Where placements become durable at different
         times an outcome may be a Deferred of one, but not with `all_or_nothing`: then one failure
         keeps all out and the others' outcome is StoreUnavailable. A `delivery_id` that was
         committed before stores nothing and counts as done. So does a placement's identity that the
@@ -128,7 +129,8 @@ class IMaildropStore(Interface):
         """Verify the admission and take the lease of its view, in one transaction; then list.
 
         Raises: MaildropInUse; StaleCredential, if the account is gone, disabled or has another
-        credential version; LoginTooSoon; StoreUnavailable.
+        credential version; LoginRefused, if the admission names no account and its maildrop's name
+        is one that an account of the store answers to exactly; LoginTooSoon; StoreUnavailable.
         """
 
     def deliver() -> IDelivery:
@@ -169,7 +171,11 @@ class IAccountStore(Interface):
         """Return every account, by name."""
 
     def add(accounts: Sequence[Account]) -> Deferred[None]:
-        """Add accounts, all in one transaction or none. Raises: AccountConflict."""
+        """Add accounts, all in one transaction or none.
+
+        Raises: AccountConflict, also where a maildrop without an account has a name that one of them
+        would answer to: another checker's user has mail there.
+        """
 
     def set_verifiers(name: str, verifiers: Sequence[str]) -> Deferred[None]:
         """Replace the verifiers; the credential version grows. Raises: NoSuchAccount."""

@@ -22,6 +22,7 @@ class Placement(NamedTuple):
     `preamble` is the header lines in front of the shared body, CRLF-ended and never beginning with a
     dot. The rest is given by an import: `identity` tells a message of the old server from all others
     there (left out, `unique_id` does), and `unique_id` is the id that the old server gave it.
+    `account` is what the recipient's Target said: if it is not so any more, the copy is for nobody.
     """
 
     maildrop: str               # name of the maildrop (an account's name)
@@ -30,6 +31,7 @@ class Placement(NamedTuple):
     preamble: bytes = b""
     unique_id: bytes | None = None
     identity: bytes | None = None
+    account: bool | None = None     # the maildrop is an account's of the store; no account's; not said
 
 
 class Listed(NamedTuple):
@@ -91,7 +93,10 @@ class Login:
 
 @dataclass(frozen=True)
 class Admission:
-    """What a checker vouches for, and the store verifies again while it takes the lease."""
+    """What a checker vouches for, and the store verifies again while it takes the lease.
+
+    Without `account` it is a user whom only another checker knows: never one of the store's.
+    """
 
     maildrop: str
     view: str | None = None
@@ -106,6 +111,7 @@ class Target:
 
     maildrop: str
     user: str | None = None                 # key of the local part
+    account: bool | None = None             # it is an account's of the store; no account's; not said
 
 
 class ScramKeys(NamedTuple):

@@ -21,7 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mailgate.assembly.auth import Doors
-from mailgate.assembly.listeners import make_factory, wrapped
+from mailgate.assembly.listeners import make_crowd, make_factory, wrapped
 from mailgate.assembly.store import make_store
 from mailgate.assembly.tls import Certificates
 from mailgate.auth.hashing import HashPool
@@ -112,6 +112,7 @@ class MailgateService(Service):
         self._pool = HashPool(reactor, threads=config.limits.hash_threads)
         self.certificates = Certificates(config, reactor)
         self._doors = Doors(config, self.store, self._pool, reactor, further)
+        self._crowd = make_crowd(config)
         self.listeners = [self._listener(index) for index in range(len(config.listen))]
         self._prepare = prepare
         self._announce = announce
@@ -124,7 +125,8 @@ class MailgateService(Service):
 
     def _listener(self, index: int) -> Listener:
         section, tls = self.config.listen[index], self.certificates.of(index)
-        factory = make_factory(self.config, section, self.store, self._doors, self._reactor, tls)
+        factory = make_factory(
+            self.config, section, self.store, self._doors, self._reactor, tls, self._crowd)
         return Listener(index, section.protocol, self.config.endpoint_of(section), factory, self._reactor,
                         wrapped(factory, section, tls, self._reactor))
 

@@ -177,17 +177,10 @@ class ProblemTests(SynchronousTestCase):
     def test_settings_of_later_versions(self) -> None:
         """What this version cannot do is said, not silently left undone."""
         problems = problems_of(LEAST + """
-            tls_profile = "old"
-            client_certificates = true
             proxy_from = ["10.0.0.0/8"]
-            [[listen]]
-            protocol = "pop3s"
-            endpoint = "tcp:995"
             [[listen]]
             protocol = "kpop"
             endpoint = "tcp:1109"
-            [tls]
-            certificate = "cert.pem"
             [kerberos]
             keytab = "krb5.keytab"
             [store]

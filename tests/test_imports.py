@@ -39,7 +39,7 @@ RULES = {
     "upstream": Rule(BASE | {"interfaces", "wire", "clients"}, ZOPE_TWISTED),
     "clients": Rule(BASE | {"wire", "exchanges", *ROOMS}),
     "auth": Rule(BASE | {"interfaces", "wire", "exchanges"},
-                 ZOPE_TWISTED | {"passlib", "argon2", "gssapi", "cffi"}),
+                 ZOPE_TWISTED | {"passlib", "argon2", "gssapi", "joserfc", "treq", "cffi"}),
     "routing": Rule(BASE | {"interfaces", "wire", "auth"}, ZOPE_TWISTED),
     "net": Rule(BASE | {"interfaces", "wire", "exchanges", "auth", "routing", "clients", *ROOMS},
                 ZOPE_TWISTED | {"OpenSSL", "cryptography"}),

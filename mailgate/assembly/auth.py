@@ -69,4 +69,30 @@ class Doors:
     def _checker(self, section: CheckerSection) -> Any:
         if section.kind == "store":
             return StoreChecker(self._store.accounts, self._pool, self._remembered)
+        if section.kind == "oauth":
+            return self._tokens(section)
         return PasswdFileChecker(str(self._config.passwd_path(section)), self._pool, self._remembered)
+
+    def _tokens(self, section: CheckerSection) -> TokenChecker:
+        """Return a checker of bearer tokens. Raises: ConfigurationError."""
+        expected = Expected(section.issuer, section.audience, section.scope)
+        where = f"checker[{[one.name for one in self._config.checkers].index(section.name)}]"
+        folder, tokens = self._config.folder, None
+        try:
+            require_packages(asked=section.introspection is not None)
+            if section.introspection is None:
+                tokens = SignedTokens(str(folder / (section.keys or "")), self._pool, expected,
+                                      algorithms=section.algorithms or ("RS256", "ES256"))
+            else:
+                tokens = AskedTokens(section.introspection, expected, reactor=self._clock, client=self._client(section))
+        except ConfigurationError as fault:
+            raise ConfigurationError([f"{where}: {words}" for words in fault.problems]) from fault
+        except OSError as fault:
+            raise ConfigurationError([f"{where}.client_secret_file: {fault.strerror}"]) from fault
+        return TokenChecker(tokens, self._store.accounts, claim=section.claim or "sub")
+
+    def _client(self, section: CheckerSection) -> tuple[str, str] | None:
+        if section.client_id is None or section.client_secret_file is None:
+            return None
+        secret = (self._config.folder / section.client_secret_file).read_text(encoding="utf-8").strip()
+        return section.client_id, secret

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 from mailgate.assembly.auth import Doors
@@ -10,15 +11,18 @@ from mailgate.auth.libkrb5 import require_cffi
 from mailgate.config import Config, ListenSection
 from mailgate.errors import ConfigurationError
 from mailgate.lmtp.policy import LmtpPolicy
+from mailgate.net.crowd import Crowd
 from mailgate.net.kpop import KPOPFactory
 from mailgate.net.lmtp import LMTPFactory
 from mailgate.net.pop3 import POP3Factory
 from mailgate.net.tls import ServerTLS, TLSFactory
 from mailgate.pop3.policy import Limits, Policy
 
+KEPT_FILES = 256    # descriptors that clients do not get: LMTP, bodies, the database, the log
+
 
 def make_factory(config: Config, listener: ListenSection, store: Any, doors: Doors, clock: Any,
-                 tls: ServerTLS | None = None) -> Any:
+                 tls: ServerTLS | None = None, crowd: Crowd | None = None) -> Any:
     """Return the factory of a listener; it has a `shutdown` that tells its sessions and ends them.
 
     With `tls` it offers STLS or STARTTLS.
@@ -27,8 +31,19 @@ def make_factory(config: Config, listener: ListenSection, store: Any, doors: Doo
         return LMTPFactory(store, doors.router(listener), hostname=config.hostname,
                            policy=lmtp_policy(config), clock=clock, tls=tls)
     if listener.protocol == "kpop":
-        return kpop_factory(config, listener, doors, clock, tls)
-    return POP3Factory(doors.portal(listener), policy=pop3_policy(config, listener), clock=clock, tls=tls)
+        return kpop_factory(config, listener, doors, clock, tls, crowd)
+    return POP3Factory(doors.portal(listener), policy=pop3_policy(config, listener), clock=clock, tls=tls,
+                       crowd=crowd)
+
+
+def make_crowd(config: Config) -> Crowd:
+    """Return the bound on clients: as configured, else what the limit of open files leaves."""
+    limits = config.limits
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = limits.connections
+    if most is None and files != resource.RLIM_INFINITY:
+        most = files - min(KEPT_FILES, files // 4)
+    return Crowd(most, limits.connections_per_network)
 
 
 def wrapped(factory: Any, listener: ListenSection, tls: ServerTLS | None, clock: Any) -> Any:
@@ -38,7 +53,7 @@ def wrapped(factory: Any, listener: ListenSection, tls: ServerTLS | None, clock:
 
 
 def kpop_factory(config: Config, listener: ListenSection, doors: Doors, clock: Any,
-                 tls: ServerTLS | None = None) -> KPOPFactory:
+                 tls: ServerTLS | None = None, crowd: Crowd | None = None) -> KPOPFactory:
     """Return the factory of a KPOP listener; libkrb5 is loaded when it is first needed.
 
     Raises: ConfigurationError, without the package that loads it.
@@ -52,7 +67,7 @@ def kpop_factory(config: Config, listener: ListenSection, doors: Doors, clock: A
         raise ConfigurationError([f"{where}: {words}" for words in fault.problems]) from fault
     acceptor = Acceptor(ServiceKey(str(config.keytab_path), section.service), clock)
     return KPOPFactory(doors.principals(listener), acceptor, versions=section.versions,
-                       policy=pop3_policy(config, listener), clock=clock, tls=tls)
+                       policy=pop3_policy(config, listener), clock=clock, tls=tls, crowd=crowd)
 
 
 def pop3_policy(config: Config, listener: ListenSection) -> Policy:

@@ -13,7 +13,7 @@ from zope.interface import Interface, implementer
 
 from mailgate.auth.abandoned import undone_if_abandoned
 from mailgate.auth.credentials import Refused
-from mailgate.errors import AccountConflict, StaleCredential
+from mailgate.errors import AccountConflict, LoginRefused, StaleCredential
 from mailgate.interfaces import IMaildrop, IMaildropStore
 from mailgate.model import Admission
 from mailgate.names import check_name
@@ -41,8 +41,8 @@ class MaildropRealm:
         `avatarId` is an Admission, or the name that another application's checker returned: it opens
         the maildrop of that name. May be cancelled: a lease that still comes is given up at once.
 
-        Raises, by the Deferred: LoginRefused, for an anonymous or unusable name; what
-        `IMaildropStore.open` raises. Raises: NotImplementedError, if no interface is served here.
+        Raises, by the Deferred: LoginRefused, for an anonymous or unusable name and for one that an
+        account of the store answers to; what else `IMaildropStore.open` raises. Raises: NotImplementedError, if no interface is served here.
         """
         for interface in interfaces:
             if interface is IMaildrop:
@@ -61,6 +61,8 @@ class MaildropRealm:
             if forget is not None:
                 forget()        # the next check, by the portal or the client's next try, is a fresh one
             raise
+        except LoginRefused as refusal:
+            raise Refused(str(refusal)) from refusal
         if adapt is None:
             return interface, maildrop, maildrop.release
         try:

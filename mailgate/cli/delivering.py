@@ -135,7 +135,8 @@ async def _placements(router: Any, sender: bytes, paths: Sequence[bytes], arrive
             code = code or answer_for(fault).exit
             continue
         envelope = Envelope(sender, path, arrived_ms)
-        placements.append(Placement(target.maildrop, target.user, envelope, preamble(envelope)))
+        placements.append(Placement(target.maildrop, target.user, envelope, preamble(envelope),
+                                    account=target.account))
     if wrong:
         raise Refusal(*wrong, code=code)
     return placements

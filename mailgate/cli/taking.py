@@ -156,7 +156,8 @@ class Import:
         recipient, user = await self._recipient(account, header)
         envelope = Envelope(sender, recipient, message.arrived_ms)
         own = preamble(envelope) if not header.fields("Return-Path") else b""
-        return Placement(account.name, user, envelope, own, message.unique_id, identity(message))
+        return Placement(account.name, user, envelope, own, message.unique_id, identity(message),
+                         account=True)
 
     async def _recipient(self, account: Account, header: HeaderTap) -> tuple[bytes, str | None]:
         """Return the recipient that the header tells of and its user: one whose mail comes here, if any."""

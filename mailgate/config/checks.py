@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailgate.config.endpoints import collide, split_endpoint
-from mailgate.config.problems import Problem
-from mailgate.config.sections import Config
+from mailgate.config.problems import KeyPath, Problem
+from mailgate.config.sections import CheckerSection, Config
 
 SOCKET_PATH_OCTETS = 107    # sun_path of Linux, its NUL not counted
 
@@ -106,6 +106,27 @@ def _checkers(config: Config) -> Iterator[Problem]:
             yield Problem((*where, "path"), "is missing")
         if one.kind == "store" and one.path is not None:
             yield Problem((*where, "path"), "has no meaning for the store's accounts")
+        yield from _oauth(one, where)
+
+
+def _oauth(one: CheckerSection, where: KeyPath) -> Iterator[Problem]:
+    given = [name for name in CheckerSection.OF_OAUTH if getattr(one, name) is not None]
+    if one.kind != "oauth":
+        yield from (Problem((*where, name), f"has no meaning for {one.kind}") for name in given if one.kind)
+        return
+    if one.path is not None:
+        yield Problem((*where, "path"), "has no meaning for oauth: `keys` names the file")
+    if (one.keys is None) == (one.introspection is None):
+        yield Problem(where, "oauth needs either `keys` or `introspection`")
+    if one.keys is not None:        # a signature alone says for whom a token is to nobody
+        yield from (Problem((*where, name), "is missing") for name in ("issuer", "audience")
+                    if getattr(one, name) is None)
+    if one.keys is None and one.algorithms is not None:
+        yield Problem((*where, "algorithms"), "has no meaning without `keys`")
+    if one.algorithms == ():
+        yield Problem((*where, "algorithms"), "the array is empty")
+    if (one.client_id is None) != (one.client_secret_file is None):
+        yield Problem((*where, "client_id"), "goes with `client_secret_file`")
 
 
 def _expiry(config: Config) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -111,9 +111,23 @@ class ListenSection:
 class CheckerSection:
     """One [[checker]]"""
 
-    kind: str = _setting(values.one_of("store", "passwd-file"), "", required=True)
+    kind: str = _setting(values.one_of("store", "passwd-file", "oauth"), "", required=True)
     name: str = _setting(values.word, "")       # left out: the kind
     path: str | None = _setting(values.path)
+    # of oauth
+    keys: str | None = _setting(values.path)
+    algorithms: tuple[str, ...] | None = _setting(values.words_of(*values.TOKEN_ALGORITHMS))
+    introspection: str | None = _setting(values.web_address)
+    client_id: str | None = _setting(values.text)
+    client_secret_file: str | None = _setting(values.path)
+    issuer: str | None = _setting(values.text)
+    audience: str | None = _setting(values.text)
+    scope: str | None = _setting(values.text)
+    claim: str | None = _setting(values.text)
+
+    OF_OAUTH: ClassVar[tuple[str, ...]] = (
+        "keys", "algorithms", "introspection", "client_id", "client_secret_file", "issuer", "audience", "scope",
+        "claim")
 
 
 @attrs.frozen
@@ -135,6 +149,8 @@ class LimitsSection:
     lmtp_idle_seconds: float = _setting(values.seconds(1, 86_400), 300.0)
     hash_threads: int = _setting(values.whole(1, 64), 1)
     remember_seconds: int = _setting(values.whole(0, 86_400), 300)
+    connections: int | None = _setting(values.whole(1, 10_000_000))
+    connections_per_network: int | None = _setting(values.whole(1, 10_000_000))
 
 
 @attrs.frozen

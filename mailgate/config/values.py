@@ -27,6 +27,9 @@ MECHANISMS = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-
               "OAUTHBEARER", "XOAUTH2", "CRAM-MD5", "PLAIN", "LOGIN")
 
 
+TOKEN_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+
+
 class BadValue(ValueError):
     """A setting whose value cannot be; the text says what can."""
 
@@ -229,6 +232,14 @@ def path(value: Any) -> str:
     if "\0" in text(value):
         raise BadValue("a path holds no NUL")
     return str(value)
+
+
+def web_address(value: Any) -> str:
+    """Read the URL of a service: https, or http on this machine."""
+    url = text(value)
+    if not re.fullmatch(r"(https://[^\s/]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)(/\S*)?", url):
+        raise BadValue(f"{_shown(url)} is no https:// address (http:// is good on this machine only)")
+    return url
 
 
 def greeting(value: Any) -> str:

@@ -13,9 +13,8 @@ from mailgate.cli.starting import FILE_NAME, write_configuration
 from mailgate.cli.telling import Refusal
 from mailgate.config import Config, load
 from mailgate.demo.samples import Sample, samples
-from mailgate.errors import ConfigurationError
+from mailgate.errors import ConfigurationError, NoSuchAccount
 from mailgate.model import Account, Envelope, Placement
-from mailgate.names import fold
 from mailgate.service import spelled
 from mailgate.wire.headers import preamble, received_line
 
@@ -69,16 +68,19 @@ def setting(folder: Path = FOLDER) -> tuple[Config, dict[str, Any]]:
 
 async def fill(store: Any, config: Config) -> None:
     """Put accounts and messages into an empty store; what was begun before is only completed."""
-    if any(fold(one.name) == SDPS for one in await store.accounts.list()):
-        return
     domain = f"{SDPS}.{config.hostname}"
     address = f"{ORDINARY}@{config.hostname}"
+    try:
+        if (await store.accounts.get(SDPS)).verifiers:
+            return
+    except NoSuchAccount:
+        await store.accounts.add([Account(ORDINARY, addresses=(address,)),
+                                  Account(SDPS, sdps=True, domains=(domain,))])
     for sample in samples(address, domain):
         await _deliver(store, config, sample, address)
-    verifiers = tuple(hash_password(one.encode()) for one in SDPS_PASSWORDS)
-    await store.accounts.add([      # last, because they show that all is done
-        Account(ORDINARY, verifiers=(hash_password(ORDINARY_PASSWORD.encode()),), addresses=(address,)),
-        Account(SDPS, sdps=True, verifiers=verifiers, domains=(domain,))])
+    for name, passwords in ((ORDINARY, (ORDINARY_PASSWORD,)), (SDPS, SDPS_PASSWORDS)):
+        # last, because the host's show that all is done
+        await store.accounts.set_verifiers(name, [hash_password(one.encode()) for one in passwords])
 
 
 async def _deliver(store: Any, config: Config, sample: Sample, ordinary: str) -> None:

@@ -54,5 +54,6 @@ class Transaction:
     def placements(self, arrived_ms: int) -> tuple[Placement, ...]:
         """Return one placement a path. `arrived_ms`: milliseconds since 1970, UTC."""
         envelopes = [Envelope(self.sender, path, arrived_ms) for path in self.paths]
-        return tuple([Placement(target.maildrop, target.user, envelope, preamble(envelope))
+        return tuple([Placement(target.maildrop, target.user, envelope, preamble(envelope),
+                                account=target.account)
                       for target, envelope in zip(self._targets, envelopes, strict=True)])

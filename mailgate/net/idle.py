@@ -10,8 +10,11 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 TICK_SECONDS = 5.0
+
+log = Logger()
 
 
 class Watched(Protocol):
@@ -53,4 +56,7 @@ class IdleClock:
     def _tick(self) -> None:
         now = self._clock.seconds()
         for connection in list(self.watched):
-            connection.tick(now)
+            try:
+                connection.tick(now)
+            except Exception:       # one connection's bug must not stop the clock of all others
+                log.failure("a connection could not be looked after")

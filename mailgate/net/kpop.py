@@ -11,22 +11,23 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
-from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.interfaces import IReactorTime, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from mailgate.auth.kerberos import Accepted
 from mailgate.auth.principals import PrincipalLogin
 from mailgate.errors import MailgateError, TicketRefused
 from mailgate.kpop.sendauth import KPOP_VERSION, Denied, Done, Exchange, GiveUp, Granted, Judge, Turn
+from mailgate.net.crowd import Crowd
 from mailgate.net.faults import as_fault
 from mailgate.net.pop3 import POP3Factory
 from mailgate.net.pop3_protocol import POP3Protocol
 from mailgate.pop3.known import KNOWN_RULES, KnownSession
 from mailgate.pop3.policy import Policy
-from mailgate.pop3.session import Session, Table
+from mailgate.pop3.session import NOTHING, Session, Table
 from mailgate.principals import Principal
 from mailgate.wire.shown import shown
 
@@ -49,50 +50,16 @@ class JudgesTickets(Protocol):
         """End its threads."""
 
 
-class KPOPFactory(POP3Factory):
-    """Makes a KPOP server of a twisted.cred portal that takes IKerberosPrincipal.
-
-    `versions` are the application versions taken beside KPOPV1.0; everything else is POP3Factory's.
-    """
-
-    def __init__(self, portal: Portal, acceptor: JudgesTickets, *, versions: Iterable[str] = (),
-                 policy: Policy = Policy(), clock: IReactorTime | None = None, table: Table | None = None,
-                 tls: Any = None) -> None:
-        super().__init__(portal, policy=policy, clock=clock, tls=tls, mechanisms={},
-                         table=table or Table(KNOWN_RULES, conversation=KnownSession))
-        self.acceptor = acceptor
-        self.versions = (KPOP_VERSION, *versions)
-
-    def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol | None:
-        """Return a connection's protocol; None while stopping, and then it is closed."""
-        return None if self._stopping else KPOPProtocol(self)
-
-    def converse(self, peer: str | None, *, secure: bool) -> Session:
-        """Return a conversation that takes USER and PASS everywhere: there is no secret in them."""
-        return self.table.conversation(
-            self.table, self.policy, mechanisms=self.mechanisms, plaintext_allowed=True,
-            can_start_tls=self.tls is not None and not secure)
-
-    def faults(self) -> Deferred[list[str]]:
-        """Return what keeps tickets from being judged: no libkrb5, no key. Empty when nothing does."""
-        return self.acceptor.faults()
-
-    def shutdown(self) -> Deferred[None]:
-        """See POP3Factory.shutdown. Ends the acceptor's threads as well."""
-        return super().shutdown().addBoth(lambda _: self.acceptor.stop())
-
-
 class KPOPProtocol(POP3Protocol):
     """One connection: first the exchange, then all that a POP3Protocol does."""
 
-    __slots__ = ("principal", "_exchange", "_judging", "_began")
+    __slots__ = ("principal", "_exchange", "_judging")
 
     def __init__(self, factory: Any) -> None:
         super().__init__(factory)
         self.principal: Principal | None = None
         self._exchange: Exchange | None = Exchange(factory.versions)   # None once it is over
         self._judging: Deferred[Any] | None = None
-        self._began = 0.0                        # when the connection was made
 
     # The transport's side ---------------------------------------------------------------------
 
@@ -100,6 +67,8 @@ class KPOPProtocol(POP3Protocol):
         """Wait: the client begins."""
         self.peer = getattr(self.transport.getPeer(), "host", None)
         self._session = self.factory.converse(self.peer, secure=ISSLTransport.providedBy(self.transport))
+        if isinstance(self.transport, TLSMemoryBIOProtocol):
+            self._handshake = NOTHING            # so that one that fails is told
         self._began = self.factory.clock.seconds()
         self.factory.idle.add(self)
 
@@ -204,7 +173,11 @@ class KPOPProtocol(POP3Protocol):
         if not self._half_closed:
             self._bound_backlog(0)
         half_closed, self._half_closed = self._half_closed, False
+        began = self._began
         super().connectionMade()
+        self._began = began                      # exchange and login have their time together
+        if self._handshake is not None:
+            self.handshakeCompleted()            # long ago: the exchange came through it
         if exchange.pending:
             super().dataReceived(exchange.rest)
         if half_closed and not self._closing:
@@ -216,3 +189,37 @@ class KPOPProtocol(POP3Protocol):
         """Return the principal with the name that USER chose."""
         assert self.principal is not None
         return PrincipalLogin(self.principal, claim.name, self.peer)
+
+
+class KPOPFactory(POP3Factory):
+    """Makes a KPOP server of a twisted.cred portal that takes IKerberosPrincipal.
+
+    `versions` are the application versions taken beside KPOPV1.0; everything else is POP3Factory's.
+    """
+
+    connection = KPOPProtocol
+
+    def __init__(self, portal: Portal, acceptor: JudgesTickets, *, versions: Iterable[str] = (),
+                 policy: Policy = Policy(), clock: IReactorTime | None = None, table: Table | None = None,
+                 tls: Any = None, crowd: Crowd | None = None) -> None:
+        super().__init__(portal, policy=policy, clock=clock, tls=tls, crowd=crowd, mechanisms={},
+                         table=table or Table(KNOWN_RULES, conversation=KnownSession))
+        self.acceptor = acceptor
+        self.versions = (KPOP_VERSION, *versions)
+
+    def converse(self, peer: str | None, *, secure: bool) -> Session:
+        """Return a conversation that takes USER and PASS everywhere: there is no secret in them."""
+        return self.table.conversation(
+            self.table, self.policy, mechanisms=self.mechanisms, plaintext_allowed=True,
+            can_start_tls=self.tls is not None and not secure)
+
+    def faults(self) -> Deferred[list[str]]:
+        """Return what keeps tickets from being judged: no libkrb5, no key. Empty when nothing does."""
+        return self.acceptor.faults()
+
+    def shutdown(self) -> Deferred[None]:
+        """See POP3Factory.shutdown. Ends the acceptor's threads as well."""
+        return super().shutdown().addBoth(lambda _: self.acceptor.stop())
+
+
+

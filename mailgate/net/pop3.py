@@ -19,6 +19,7 @@ from mailgate.auth.portal import MailgatePortal
 from mailgate.auth.sasl import Facts, Mechanism
 from mailgate.auth.sasl.digests import message_id
 from mailgate.auth.sasl.mechanisms import MECHANISMS
+from mailgate.net.crowd import Crowd, TurnedAway
 from mailgate.net.idle import IdleClock
 from mailgate.net.pop3_protocol import POP3Protocol
 from mailgate.pop3.policy import Policy
@@ -38,14 +39,15 @@ class POP3Factory(Factory):
 
     `clock`: IReactorTime, the global reactor unless given. `table`, `mechanisms` and `policy` are
     the seams: what is understood, how one may log in, what is offered and bounded. `random` gives
-    so many octets for challenges. `tls`: what
-    `startTLS` takes (IOpenSSLServerConnectionCreator); with it STLS is offered.
+    so many octets for challenges. `tls`: what `startTLS` takes (IOpenSSLServerConnectionCreator); with
+    it STLS is offered. `crowd` bounds the connections, of several factories together.
     """
 
     noisy = False
+    connection: type[POP3Protocol] = POP3Protocol
 
     def __init__(self, portal: Portal, *, policy: Policy = Policy(), clock: IReactorTime | None = None,
-                 table: Table | None = None, tls: Any = None,
+                 table: Table | None = None, tls: Any = None, crowd: Crowd | None = None,
                  mechanisms: Mapping[bytes, Mechanism] = MECHANISMS,
                  random: Callable[[int], bytes] = secrets.token_bytes) -> None:
         if clock is None:
@@ -58,6 +60,7 @@ class POP3Factory(Factory):
         self.answers = Answers(portal, self.clock.seconds)
         self.mechanisms = self._served(mechanisms)
         self.tls = tls
+        self.crowd = crowd or Crowd()
         self.random = random
         limits = policy.limits
         self.idle = IdleClock(self.clock, limits.idle_seconds, limits.login_seconds, limits.progress_seconds)
@@ -68,7 +71,9 @@ class POP3Factory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """Return a connection's protocol; None while stopping, and then it is closed."""
-        return None if self._stopping else POP3Protocol(self)
+        if self._stopping:
+            return None
+        return self.connection(self) if self.crowd.enter(getattr(addr, "host", None)) else TurnedAway()
 
     def converse(self, peer: str | None, *, secure: bool) -> Session:
         """Return a new conversation with a peer (None: over a unix socket), inside TLS or not."""
@@ -134,6 +139,7 @@ class POP3Factory(Factory):
 
     def ended(self, connection: POP3Protocol) -> None:
         """Note that a connection is gone."""
+        self.crowd.leave(connection.peer)
         if self._all_gone is not None and not self.idle.watched:
             gone, self._all_gone = self._all_gone, None
             gone.callback(None)

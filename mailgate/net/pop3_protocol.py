@@ -64,7 +64,7 @@ class POP3Protocol(Protocol):
 
     __slots__ = ("factory", "transport", "connected", "peer", "tls", "_handshake", "_session", "_maildrop",
                  "_logout", "_committing", "_logging_in", "_name", "_attempted", "_delayed", "_congested",
-                 "_paused", "_pouring", "_drained", "_heard", "_stalled", "_taken", "_half_closed",
+                 "_paused", "_pouring", "_drained", "_heard", "_began", "_stalled", "_taken", "_half_closed",
                  "_closing")
 
     def __init__(self, factory: Any) -> None:
@@ -88,6 +88,7 @@ class POP3Protocol(Protocol):
         self._pouring: Deferred[None] | None = None
         self._drained: Deferred[None] | None = None
         self._heard = 0.0                        # time of the last sign of life
+        self._began = 0.0                        # time since which a login is awaited
         self._half_closed = False                # nothing more is heard
         self._closing = False                    # nothing more is said
 
@@ -103,7 +104,7 @@ class POP3Protocol(Protocol):
         self._session = factory.converse(self.peer, secure=ISSLTransport.providedBy(transport))
         self._session.facts = self._facts
         factory.idle.add(self)
-        self._heard = factory.clock.seconds()
+        self._heard = self._began = factory.clock.seconds()
         transport.registerProducer(self, True)
         if isinstance(transport, TLSMemoryBIOProtocol):
             self._handshake = self._session.open()
@@ -194,8 +195,10 @@ class POP3Protocol(Protocol):
         elif self._session.asking:
             return                                   # it is our turn
         else:
-            silent = now - self._heard
-            limit = limits.login_seconds if self._maildrop is None else limits.idle_seconds
+            # before the login it is the time that counts: one octet a minute is no login
+            before = self._maildrop is None
+            silent = now - (self._began if before else self._heard)
+            limit = limits.login_seconds if before else limits.idle_seconds
         if silent >= limit:
             self.transport.abortConnection()         # silently (RFC 1939 section 3)
 
@@ -392,6 +395,7 @@ class POP3Protocol(Protocol):
 
     def _refuse_late(self, fault: LoginRefused) -> None:
         self._delayed = None
+        self._began = self.factory.clock.seconds()      # another try has the whole time again
         self._go_on(fault)
 
     def _answered(self, result: object) -> None:

@@ -60,13 +60,12 @@ class Secured(NamedTuple):
         return f"{self.version} {self.cipher}"
 
 
-class _Notes:
-    """What goes with one connection. The context is kept because OpenSSL calls back into it."""
-
-    __slots__ = ("begun", "context", "doubted")
+class _Connection(SSL.Connection):
+    """One connection's TLS. The context is kept because OpenSSL calls back into it."""
 
     def __init__(self, context: SSL.Context) -> None:
-        self.context = context
+        super().__init__(context, None)
+        self.origin = context       # where `set_context` may lead away from
         self.begun = False          # the client has said what it wants
         self.doubted = False        # its certificate did not stand the test
 
@@ -104,12 +103,9 @@ class ServerTLS:
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Return the OpenSSL side of one connection."""
-        context = self._context
-        if context is None:
+        if self._context is None:
             raise AssertionError("TLS without a certificate")
-        connection = SSL.Connection(context, None)
-        connection.set_app_data(_Notes(context))
-        return connection
+        return _Connection(self._context)
 
     def _make(self, identity: Identity, authorities: Sequence[x509.Certificate]) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -163,19 +159,19 @@ def _prove(context: SSL.Context, identity: Identity) -> None:
         raise BadCertificate(setting, f"OpenSSL does not take it: {fault}") from fault
 
 
-def _doubt(connection: SSL.Connection, certificate: Any, error: int, depth: int, good: int) -> bool:
+def _doubt(connection: Any, certificate: Any, error: int, depth: int, good: int) -> bool:
     """Let every client's certificate pass, and note the one that should not have."""
     if not good:
-        connection.get_app_data().doubted = True
+        connection.doubted = True
     return True
 
 
-def _take_name(connection: SSL.Connection, names: Mapping[bytes, SSL.Context]) -> None:
+def _take_name(connection: Any, names: Mapping[bytes, SSL.Context]) -> None:
     """Answer with the certificate of the name that the client came for, where there is one.
 
     OpenSSL asks whether the client named one or not.
     """
-    connection.get_app_data().begun = True
+    connection.begun = True
     name = (connection.get_servername() or b"").lower().rstrip(b".")
     found = names.get(name) or names.get(b"*." + name.partition(b".")[2])
     if found is not None:
@@ -194,8 +190,7 @@ def hindrance(transport: Any, reason: Failure) -> str:
 
     `reason` is what connectionLost is given.
     """
-    notes = transport.getHandle().get_app_data()
-    if not reason.check(SSL.Error) and isinstance(notes, _Notes) and not notes.begun:
+    if not reason.check(SSL.Error) and not getattr(transport.getHandle(), "begun", True):
         return ""
     return explained(reason.value).rstrip(".")
 
@@ -203,12 +198,9 @@ def hindrance(transport: Any, reason: Failure) -> str:
 def secured(transport: Any) -> Secured:
     """Return what the handshake on a transport came to."""
     handle = transport.getHandle()
-    certificate = handle.get_peer_certificate()
-    notes = handle.get_app_data()
-    if certificate is not None and not (isinstance(notes, _Notes) and notes.doubted):
+    certificate = None if getattr(handle, "doubted", False) else handle.get_peer_certificate()
+    if certificate is not None:
         certificate = certificate.to_cryptography()
-    else:
-        certificate = None
     return Secured(handle.get_protocol_version_name(), handle.get_cipher_name(), certificate)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -51,42 +52,46 @@ class Router:
         if not local:
             raise BadAddress(f"{address!r} has an empty local part")
         try:
-            return Target(await self._maildrop(local, domain), fold(local))
+            return replace(await self._maildrop(local, domain), user=fold(local))
         except NoSuchDomain:
             raise
         except NoSuchRecipient:
             if self._postmaster is None or fold(local) != "postmaster":
                 raise
-            return Target(await self._maildrop(*split_address(self._postmaster)), "postmaster")
+            return replace(await self._maildrop(*split_address(self._postmaster)), user="postmaster")
 
-    async def _maildrop(self, local: str, domain: str) -> str:
-        """Return the name of the maildrop. Raises: NoSuchRecipient, NoSuchDomain."""
+    async def _maildrop(self, local: str, domain: str) -> Target:
+        """Return the maildrop, whoever its user is. Raises: NoSuchRecipient, NoSuchDomain."""
         try:
-            return (await self._accounts.find_recipient(f"{local}@{domain or self._hostname}")).maildrop
+            return await self._accounts.find_recipient(f"{local}@{domain or self._hostname}")
         except NoSuchRecipient as fault:
             unknown = fault
         if not domain:
             try:
-                return (await self._accounts.get(local)).name
+                return Target((await self._accounts.get(local)).name, account=True)
             except NoSuchAccount:
                 pass
         ours = fold(domain or self._hostname) == fold(self._hostname)
         for name in (f"{local}@{domain or self._hostname}", *([local] if ours else [])):
             if await self._is_known(name):
-                return fold(name)
+                return Target(fold(name), account=False)
         if ours and isinstance(unknown, NoSuchDomain):
             raise NoSuchRecipient(f"{local!r} at {self._hostname}")     # the domain is ours in any case
         raise unknown
 
     async def _is_known(self, name: str) -> bool:
-        """Return whether a lookup knows a name that can be a maildrop's."""
+        """Return whether a lookup knows a name that can be a maildrop's, and is no account's.
+
+        Mail for a user of another checker never goes to the account that has his name.
+        """
         try:
             check_name(name, sdps=False)
         except AccountConflict:
             return False
         for lookup in self._lookups:
             if await lookup.knows(name):
-                return True
+                login = await self._accounts.find_login(name)
+                return login is None or login.view is not None      # a view is only one way to read it
         return False
 
 

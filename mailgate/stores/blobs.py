@@ -188,8 +188,11 @@ class BlobStream:
             self._take_in(piece, len(piece))
             return succeed(self._hand_out())
         self._reading = True
+        # Cancelling does not reach the thread: the file stays open until its read has returned.
+        waiting: Deferred[bytes] = Deferred()
         call: Deferred[bytes] = self._in_thread(self._reader.read, self._offset, wanted)
-        return call.addBoth(self._read)
+        call.addBoth(self._read).addBoth(waiting.callback)
+        return waiting
 
     def close(self) -> None:
         self._closed = True

@@ -19,6 +19,7 @@ from mailgate.errors import (
     LoginTooSoon,
     MaildropInUse,
     NoSuchMessage,
+    NoSuchRecipient,
     OverQuota,
     StoreUnavailable,
 )
@@ -65,7 +66,7 @@ class MemoryStore:
 
     def _share(self, shared: Shared) -> None:
         self._shared = shared
-        self.accounts = MemoryAccounts(shared.accounts, self._remove)
+        self.accounts = MemoryAccounts(shared.accounts, self._remove, shared.maildrops)
 
     def start(self) -> Deferred[None]:
         return execute(self._start)
@@ -180,8 +181,11 @@ class MemoryStore:
         outcomes: list[Exception | None] = []
         by_drop: dict[str, dict[bytes, Message]] = {}
         for placement in placements:
-            drop, coming = self._shared.maildrop(placement.maildrop), by_drop.setdefault(
-                fold(placement.maildrop), {})
+            key = fold(placement.maildrop)
+            drop, coming = self._shared.maildrops.get(key, Rows()), by_drop.setdefault(key, {})
+            if not self._shared.accounts.is_as_said(placement):
+                outcomes.append(NoSuchRecipient(placement.maildrop))
+                continue
             if drop.has_taken(placement, coming) or self._shared.was_delivered(delivery_id, placement):
                 outcomes.append(None)
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Sequence, Set
 from dataclasses import replace
 from itertools import count
 
@@ -14,13 +14,14 @@ from zope.interface import implementer
 from mailgate.errors import (
     AccountConflict,
     BadAddress,
+    LoginRefused,
     NoSuchAccount,
     NoSuchDomain,
     NoSuchRecipient,
     StaleCredential,
 )
 from mailgate.interfaces import IAccountStore
-from mailgate.model import Account, Admission, Login, Target
+from mailgate.model import Account, Admission, Login, Placement, Target
 from mailgate.names import check_domain, check_name, fold, login_candidates, split_address
 
 
@@ -75,12 +76,24 @@ class AccountTable:
         self.domains -= Counter(address_domains(account))
 
     def verify(self, admission: Admission) -> None:
-        """Raise StaleCredential unless the account of an admission is as the checker found it."""
+        """Raise StaleCredential unless the account of an admission is as the checker found it.
+
+        Raises: LoginRefused, for an account's name that another checker vouched for.
+        """
         if admission.account is None:
+            if fold(admission.maildrop) in self.owners:
+                raise LoginRefused(f"{admission.maildrop!r} is an account's, and another checker vouched for it")
             return
         account = self.accounts.get(fold(admission.account))
         if account is None or account.disabled or account.version != admission.version:
             raise StaleCredential(admission.account)
+
+    def is_as_said(self, placement: Placement) -> bool:
+        """Return whether a maildrop is whose it was when the recipient was accepted."""
+        key = fold(placement.maildrop)
+        if placement.account is None:
+            return True
+        return key in self.accounts if placement.account else key not in self.owners
 
     def logged_in(self, admission: Admission, now_ms: int) -> None:
         """Remember when the account of an admission was last used; no change of its credential."""
@@ -144,9 +157,11 @@ def _refuse_splits(keys: Iterable[str], hosts: Set[str]) -> None:
 class MemoryAccounts:
     """Accounts in memory. Every Deferred has fired."""
 
-    def __init__(self, table: AccountTable, remove_maildrop: Callable[[str], None]) -> None:
+    def __init__(self, table: AccountTable, remove_maildrop: Callable[[str], None],
+                 maildrops: Container[str]) -> None:
         self._table = table
         self._remove_maildrop = remove_maildrop   # raises MaildropInUse
+        self._maildrops = maildrops               # their keys
 
     def find_login(self, login: str) -> Deferred[Login | None]:
         return execute(self._find_login, login)
@@ -205,10 +220,10 @@ class MemoryAccounts:
             raise NoSuchRecipient(str(fault)) from fault
         owner = self._table.owner(key)
         if owner is not None and key in map(fold, owner.addresses):
-            return Target(owner.name)
+            return Target(owner.name, account=True)
         host = self._table.owner(domain)
         if host is not None and domain in map(fold, host.domains):
-            return Target(host.name, local)
+            return Target(host.name, local, account=True)
         if domain in self._table.domains:
             raise NoSuchRecipient(address)
         raise NoSuchDomain(address)
@@ -217,6 +232,9 @@ class MemoryAccounts:
         for account in accounts:
             check_account(account)
         check_free(self._table, accounts)
+        for key in {key for account in accounts for key in exact_keys(account)}:
+            if key in self._maildrops:
+                raise AccountConflict(f"{key!r} is the maildrop of another checker's user")
         for account in accounts:
             self._table.add(account)
 

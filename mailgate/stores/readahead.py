@@ -85,7 +85,7 @@ class Course:
 
     def run(self, index: int, sizes: Sequence[int], most_octets: int) -> range:
         """Return the indexes to read now, the wanted one first; none of the others above `most_octets`."""
-        self._run = min(self._run * 2, LONGEST_RUN) or 1
+        self._run = self._next_run(index)
         end, total = index + 1, sizes[index]
         while (end < len(sizes) and end - index < self._run and sizes[end] <= most_octets
                and total + sizes[end] <= LARGEST_RUN_OCTETS):
@@ -96,6 +96,14 @@ class Course:
 
     def run_of_small(self, index: int, count: int) -> range:
         """Return the indexes to read now where size does not matter; there are `count` in all."""
-        self._run = min(self._run * 2, LONGEST_RUN) or 1
+        self._run = self._next_run(index)
         self._end = min(index + self._run, count)
         return range(index, self._end)
+
+    def _next_run(self, index: int) -> int:
+        """Return how many to read: twice as many as before, or one when what was read ahead gave way.
+
+        Where more sessions read ahead than there is room for, each would else read all of it again
+        and again.
+        """
+        return 1 if index < self._end else min(self._run * 2, LONGEST_RUN) or 1

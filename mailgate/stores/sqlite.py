@@ -14,7 +14,14 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailgate.errors import LoginTooSoon, MaildropInUse, MailgateError, StaleCredential, StoreUnavailable
+from mailgate.errors import (
+    LoginRefused,
+    LoginTooSoon,
+    MaildropInUse,
+    MailgateError,
+    StaleCredential,
+    StoreUnavailable,
+)
 from mailgate.interfaces import IBlobStore, IDelivery, IMaildrop, IMaildropStore
 from mailgate.model import Admission, Listed
 from mailgate.names import fold
@@ -90,7 +97,7 @@ class SqliteStore:
 
     def _not_opened(self, failure: Failure, session: str) -> Failure:
         """Leave no lease behind: a failed commit may have taken one, and a caller may have cancelled."""
-        if not failure.check(StaleCredential, MaildropInUse, LoginTooSoon):
+        if not failure.check(StaleCredential, LoginRefused, MaildropInUse, LoginTooSoon):
             self._database.release_session(session)
         return failure
 

@@ -21,7 +21,7 @@ from mailgate.errors import (
 from mailgate.interfaces import IAccountStore
 from mailgate.model import Account, Login, Target
 from mailgate.names import check_domain, check_name, fold, login_candidates, split_address
-from mailgate.stores.sqlite_messages import remove_by_key, text
+from mailgate.stores.sqlite_messages import find_maildrop, remove_by_key, text
 from mailgate.stores.sqlite_threads import ReaderThread, WriterThread
 
 _COLUMNS = """account.name, sdps, verifiers, addresses, domains, disabled, version,
@@ -88,6 +88,8 @@ def add(cursor: Cursor, accounts: Sequence[Prepared]) -> None:
     for account, keys in accounts:
         for key in keys:
             _refuse_conflict(cursor, key, account.sdps)
+            if find_maildrop(cursor, key.key) is not None:
+                raise AccountConflict(f"{key.key!r} is the maildrop of another checker's user")
         cursor.execute(
             "INSERT INTO account (key, name, sdps, disabled, version, verifiers, addresses, domains)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -199,9 +201,9 @@ def find_recipient(cursor: Cursor, address: str) -> Target:
                    (key, domain))
     found = dict(cursor.fetchall())
     if 1 in found:
-        return Target(found[1])
+        return Target(found[1], account=True)
     if 0 in found:
-        return Target(found[0], local)
+        return Target(found[0], local, account=True)
     cursor.execute("SELECT EXISTS (SELECT 1 FROM account_key WHERE at_tail = ? AND is_address)", (domain,))
     if cursor.fetchone()[0]:
         raise NoSuchRecipient(f"nobody is {address!r}")

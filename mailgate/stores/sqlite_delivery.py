@@ -109,7 +109,8 @@ class SqliteDelivery:
             identity=placement.unique_id if placement.identity is None else placement.identity,
             user_key=None if placement.user is None else text(fold(placement.user)),
             envelope=placement.envelope,
-            preamble=placement.preamble)
+            preamble=placement.preamble,
+            account=placement.account)
 
     def _place_rows(self, _: None, copies: list[NewCopy], all_or_nothing: bool,
                     delivery_id: str | None) -> Deferred[Outcomes]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from sqlite3 import Cursor
 from typing import NamedTuple
 
-from mailgate.errors import LeaseLost, LoginTooSoon, MaildropInUse, StaleCredential
+from mailgate.errors import LeaseLost, LoginRefused, LoginTooSoon, MaildropInUse, StaleCredential
 
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 HOLDER_ID_OCTETS = 16
@@ -63,6 +63,7 @@ _LOOK = f"""
            (SELECT at_ms FROM login WHERE maildrop_id = maildrop.id AND view = :view),
            EXISTS (SELECT 1 FROM lease WHERE maildrop_id = maildrop.id AND {OVERLAP}),
            EXISTS (SELECT 1 FROM holder WHERE id = :holder AND expires_ms > {NOW_MS}),
+           :account IS NULL AND EXISTS (SELECT 1 FROM account_key WHERE key = :maildrop),
            {NOW_MS}
     FROM (SELECT 1)
     LEFT JOIN maildrop ON maildrop.key = :maildrop
@@ -73,11 +74,13 @@ _LOOK = f"""
 def take(cursor: Cursor, holder: Holder, wanted: Wanted, session: str) -> Admitted:
     """Verify an admission and take the lease of its view; make the maildrop if there is none.
 
-    Raises: StaleCredential, MaildropInUse, LoginTooSoon.
+    Raises: StaleCredential, LoginRefused, MaildropInUse, LoginTooSoon.
     """
     cursor.execute(_LOOK, {"view": wanted.view, "holder": holder.id, "maildrop": wanted.maildrop_key,
                            "account": wanted.account_key})
-    maildrop_id, change, version, disabled, last_ms, held, alive, now_ms = cursor.fetchone()
+    maildrop_id, change, version, disabled, last_ms, held, alive, fenced, now_ms = cursor.fetchone()
+    if fenced:
+        raise LoginRefused(f"{wanted.maildrop!r} is an account's, and another checker vouched for it")
     if wanted.account_key is not None and (version is None or disabled or version != wanted.version):
         raise StaleCredential(f"account {wanted.account_key}")
     if held:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from sqlite3 import Cursor
 from typing import NamedTuple
 
-from mailgate.errors import OverQuota, StoreUnavailable
+from mailgate.errors import NoSuchRecipient, OverQuota, StoreUnavailable
 from mailgate.model import EMPTY_LISTING, Envelope, ScanListing
 from mailgate.stores.sqlite_leases import (
     NOW_MS,
@@ -72,6 +72,7 @@ class NewCopy(NamedTuple):
     user_key: str | None
     envelope: Envelope
     preamble: bytes
+    account: bool | None        # see Placement
 
 
 class Delivered(NamedTuple):
@@ -146,14 +147,21 @@ def read_envelopes(cursor: Cursor, maildrop_id: int, serials: Sequence[int]) -> 
 class _Drop:
     """A maildrop while a delivery looks at it."""
 
-    __slots__ = ("row_id", "octets", "next_serial", "copies", "known")
+    __slots__ = ("row_id", "octets", "next_serial", "is_account", "is_taken", "copies", "known")
 
-    def __init__(self, row_id: int | None, octets: int, next_serial: int) -> None:
+    def __init__(self, row_id: int | None, octets: int, next_serial: int, is_account: int,
+                 is_taken: int) -> None:
         self.row_id = row_id        # None: there is none yet
         self.octets = octets
         self.next_serial = next_serial
+        self.is_account = is_account    # an account has this name
+        self.is_taken = is_taken        # or answers to it
         self.copies: list[NewCopy] = []     # to be stored
         self.known: list[NewCopy] = []      # stored before
+
+    def is_as_said(self, copy: NewCopy) -> bool:
+        """Return whether the maildrop is whose it was when the recipient was accepted."""
+        return copy.account is None or bool(self.is_account if copy.account else not self.is_taken)
 
 
 def place(cursor: Cursor, body: NewBody, copies: Sequence[NewCopy], all_or_nothing: bool,
@@ -165,7 +173,9 @@ def place(cursor: Cursor, body: NewBody, copies: Sequence[NewCopy], all_or_nothi
         drop = drops.get(copy.maildrop_key)
         if drop is None:
             drop = drops[copy.maildrop_key] = _look_up(cursor, copy.maildrop_key)
-        if _is_known(cursor, drop, copy, delivery_id):
+        if not drop.is_as_said(copy):
+            outcomes.append(NoSuchRecipient(f"maildrop {copy.maildrop} has changed hands"))
+        elif _is_known(cursor, drop, copy, delivery_id):
             outcomes.append(None)
             drop.known.append(copy)
         elif quota_octets is not None and drop.octets + copy.octets > quota_octets:
@@ -186,8 +196,12 @@ def place(cursor: Cursor, body: NewBody, copies: Sequence[NewCopy], all_or_nothi
 
 
 def _look_up(cursor: Cursor, key: str) -> _Drop:
-    cursor.execute("SELECT id, octets, next_serial FROM maildrop WHERE key = ?", (key,))
-    return _Drop(*(cursor.fetchone() or (None, 0, 1)))
+    cursor.execute("""
+        SELECT maildrop.id, ifnull(octets, 0), ifnull(next_serial, 1),
+               EXISTS (SELECT 1 FROM account WHERE key = :key),
+               EXISTS (SELECT 1 FROM account_key WHERE key = :key)
+        FROM (SELECT 1) LEFT JOIN maildrop ON maildrop.key = :key""", {"key": key})
+    return _Drop(*cursor.fetchone())
 
 
 def _is_known(cursor: Cursor, drop: _Drop, copy: NewCopy, delivery_id: str | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.cred.checkers import ANONYMOUS
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
@@ -101,6 +102,14 @@ class Realm(SynchronousTestCase):
             self.open(name)
             text = name.decode() if isinstance(name, bytes) else name
             self.refused(Admission(text), MaildropInUse)
+
+    def test_plain_names_of_accounts(self) -> None:
+        """What another checker vouches for opens no account: refused, for Twisted's own POP3 too."""
+        for name in (b"alice", "ALICE", b"xyz"):
+            self.refused(name, LoginRefused)
+            self.refused(name, UnauthorizedLogin)
+        self.successResultOf(self.store.accounts.remove("alice"))
+        self.open(b"alice")
 
     def test_no_names(self) -> None:
         """Anonymous and whatever cannot name a maildrop."""

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.cli import accounts, delivering, maildrops, main, taking
 from mailgate.errors import StoreUnavailable
-from mailgate.interfaces import IMessageStream
+from mailgate.interfaces import IMaildrop, IMessageStream
 from mailgate.model import Admission, Listed
 from mailgate.stores.memory import MemoryStore
 from mailgate.wire.dots import unstuff
@@ -103,9 +103,17 @@ class CommandCase(SynchronousTestCase):
     def held(self, maildrop: str) -> list[Listed]:
         return self.successResultOf(self.store.scan(maildrop))
 
+    def open(self, name: str, view: str | None = None) -> IMaildrop:
+        """Open a maildrop: as its account, or where there is none as another checker's user."""
+        accounts = {one.name: one for one in self.successResultOf(self.store.accounts.list())}
+        admission = Admission(name, view)
+        if name in accounts:
+            admission = Admission(name, view, name, accounts[name].version)
+        return self.successResultOf(self.store.open(admission))
+
     def contents(self, maildrop: str) -> list[bytes]:
         """Return every message of a maildrop as RETR would give it."""
-        opened = self.successResultOf(self.store.open(Admission(maildrop)))
+        opened = self.open(maildrop)
         found = []
         for number in range(1, len(opened.listing) + 1):
             content = opened.fetch(number)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from mailgate.cli.delivering import _checked
 from mailgate.errors import OverQuota, StoreFull, StoreUnavailable
-from mailgate.model import Admission
 from tests.cli.base import CONFIGURATION, BrokenStore, CommandCase
 
 MESSAGE = b"Subject: hi\n\n.body\nFrom here\n"
@@ -42,7 +41,7 @@ class StoredTests(DeliverCase):
         self.deliver("Fred@XYZ.mail.example.org", sender="")
         [listed] = self.held("xyz")
         self.assertEqual(listed.envelope[:2], (b"", b"Fred@XYZ.mail.example.org"))
-        view = self.successResultOf(self.store.open(Admission("xyz", "fred")))
+        view = self.open("xyz", "fred")
         self.assertEqual(len(view.listing), 1)
         self.successResultOf(view.release())
 

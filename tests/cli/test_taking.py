@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from mailgate.cli.taking import Progress
 from mailgate.errors import OverQuota
 from mailgate.importing.mbox import Mbox
-from mailgate.model import Admission
 from tests.cli.base import CommandCase
 
 FROM = b"From joe@example.org Thu Jan  1 00:00:01 1970\n"
@@ -43,8 +42,7 @@ class ImportCase(CommandCase):
 
     def remove(self, *numbers: int) -> None:
         """Remove messages of mrose's as a client does."""
-        maildrop = self.successResultOf(self.store.open(Admission("mrose")))
-        self.successResultOf(maildrop.commit(numbers))
+        self.successResultOf(self.open("mrose").commit(numbers))
 
 
 class ContentTests(ImportCase):
@@ -102,7 +100,7 @@ class EnvelopeTests(ImportCase):
             self.assertEqual(self.envelope(b"Return-Path: <>\nDelivered-To: " + recipient + b"\n", "xyz")[1],
                              recipient)
         self.assertEqual(self.envelope(b"Return-Path: <>\n", "xyz")[1], b"xyz@xyz.mail.example.org")
-        view = self.successResultOf(self.store.open(Admission("xyz", "fred")))
+        view = self.open("xyz", "fred")
         self.assertEqual(len(view.listing), 2)
         self.successResultOf(view.release())
 

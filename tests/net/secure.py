@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,12 @@ def client_context(authority: Authority | None, *, least: Any = None, most: Any 
         context.load_verify_locations(cadata=authority.pem.decode())
     if ciphers:
         context.set_ciphers(ciphers)
-    if least is not None:
-        context.minimum_version = least
-    if most is not None:
-        context.maximum_version = most
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)     # to speak old versions is on purpose
+        if least is not None:
+            context.minimum_version = least
+        if most is not None:
+            context.maximum_version = most
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context

@@ -306,11 +306,18 @@ class EndTests(KpopCase):
         self.assertTrue(peer.closed)
         self.assertEqual(self.log()[-1], "no sendauth exchange of 127.0.0.1 came to its end")
         peer = self.connect()
+        peer.advance(30)
         peer.say(EXCHANGE)
-        peer.advance(50)
+        peer.advance(29)
         peer.say(b"NOOP\r\n")
-        peer.advance(50)
-        self.assertFalse(peer.closed)       # behind the greeting it is silence that counts
+        self.assertFalse(peer.closed)
+        peer.advance(6)
+        self.assertTrue(peer.closed)        # exchange and login have their time together
+        peer = self.connect()
+        peer.advance(59)
+        peer.say(EXCHANGE + ALICE)
+        peer.advance(590, 10)
+        self.assertFalse(peer.closed)       # and in a session it is silence that counts
         peer.advance(20)
         self.assertTrue(peer.closed)
         self.nothing_left()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -69,9 +68,9 @@ class Postmasters(Routed):
         """In every domain of ours, by name or by address; an account of the name comes first."""
         for receiver in ("alice", "Alice.Liddell@example.org"):
             self.router = Router(self.accounts, "mail.example.org", postmaster=receiver)
-            self.assertEqual(Target("alice", "postmaster"), self.route(b"PostMaster@example.org"))
-            self.assertEqual(Target("root", "postmaster"), self.route(b"Postmaster"))
-            self.assertEqual(Target("xyz", "postmaster"), self.route(b"postmaster@xyz.mail.example.org"))
+            self.assertEqual(Target("alice", "postmaster", True), self.route(b"PostMaster@example.org"))
+            self.assertEqual(Target("root", "postmaster", True), self.route(b"Postmaster"))
+            self.assertEqual(Target("xyz", "postmaster", True), self.route(b"postmaster@xyz.mail.example.org"))
             self.refused(b"postmaster@elsewhere.example", NoSuchDomain)
             self.refused(b"nobody@example.org", NoSuchRecipient)
 
@@ -87,31 +86,31 @@ class Accounts(Routed):
     def test_address(self) -> None:
         """Any case of ASCII letters; the user is the key of the local part."""
         verifyObject(IRouter, self.router)
-        self.assertEqual(Target("alice", "alice"), self.route(b"alice@mail.example.org"))
-        self.assertEqual(Target("alice", "alice.liddell"), self.route(b"ALICE.Liddell@EXAMPLE.org"))
+        self.assertEqual(Target("alice", "alice", True), self.route(b"alice@mail.example.org"))
+        self.assertEqual(Target("alice", "alice.liddell", True), self.route(b"ALICE.Liddell@EXAMPLE.org"))
 
     def test_sdps_host(self) -> None:
         """Every local part of its domains, the user its key."""
-        self.assertEqual(Target("xyz", "fred"), self.route(b"Fred@XYZ.mail.example.org"))
-        self.assertEqual(Target("xyz", "a+b"), self.route(b"a+b@xyz.mail.example.org"))
+        self.assertEqual(Target("xyz", "fred", True), self.route(b"Fred@XYZ.mail.example.org"))
+        self.assertEqual(Target("xyz", "a+b", True), self.route(b"a+b@xyz.mail.example.org"))
 
     def test_quoted_local_part(self) -> None:
         """Quoting is no part of the name (RFC 5321 section 4.1.2)."""
-        self.assertEqual(Target("alice", "alice"), self.route(b'"alice"@mail.example.org'))
-        self.assertEqual(Target("xyz", "john doe"), self.route(b'"John Doe"@xyz.mail.example.org'))
-        self.assertEqual(Target("xyz", 'a"@b'), self.route(b'"a\\"\\@b"@xyz.mail.example.org'))
+        self.assertEqual(Target("alice", "alice", True), self.route(b'"alice"@mail.example.org'))
+        self.assertEqual(Target("xyz", "john doe", True), self.route(b'"John Doe"@xyz.mail.example.org'))
+        self.assertEqual(Target("xyz", 'a"@b', True), self.route(b'"a\\"\\@b"@xyz.mail.example.org'))
 
     def test_without_domain(self) -> None:
         """The hostname's domain, Postmaster too; then an account's own name."""
-        self.assertEqual(Target("alice", "alice"), self.route(b"Alice"))
-        self.assertEqual(Target("root", "postmaster"), self.route(b"Postmaster"))
-        self.assertEqual(Target("hidden", "hidden"), self.route(b"hidden"))
-        self.assertEqual(Target("xyz", "xyz"), self.route(b"xyz"))
+        self.assertEqual(Target("alice", "alice", True), self.route(b"Alice"))
+        self.assertEqual(Target("root", "postmaster", True), self.route(b"Postmaster"))
+        self.assertEqual(Target("hidden", "hidden", True), self.route(b"hidden"))
+        self.assertEqual(Target("xyz", "xyz", True), self.route(b"xyz"))
         self.refused(b"hidden@mail.example.org", NoSuchRecipient)
 
     def test_disabled_account_receives(self) -> None:
         """Who may not log in now still gets mail."""
-        self.assertEqual(Target("gone", "gone"), self.route(b"gone@mail.example.org"))
+        self.assertEqual(Target("gone", "gone", True), self.route(b"gone@mail.example.org"))
 
     def test_unknown(self) -> None:
         """The domain is ours or not; the hostname's is ours even without accounts."""
@@ -167,7 +166,7 @@ class Lookups(Routed):
         """With the domain or without any; the maildrop is the name's."""
         self.with_lookups(Knows("Bob"))
         for path in (b"bob@mail.example.org", b"BOB@Mail.Example.Org", b"bob"):
-            self.assertEqual(Target("bob", "bob"), self.route(path))
+            self.assertEqual(Target("bob", "bob", False), self.route(path))
         self.refused(b"bob@example.org", NoSuchRecipient)
         self.refused(b"bob@elsewhere.example", NoSuchDomain)
         self.refused(b"eve@mail.example.org", NoSuchRecipient)
@@ -175,7 +174,7 @@ class Lookups(Routed):
     def test_whole_addresses(self) -> None:
         """Users that are named local@domain receive at that address."""
         self.with_lookups(Knows("carol@elsewhere.example"))
-        self.assertEqual(Target("carol@elsewhere.example", "carol"), self.route(b"Carol@elsewhere.example"))
+        self.assertEqual(Target("carol@elsewhere.example", "carol", False), self.route(b"Carol@elsewhere.example"))
         self.refused(b"carol@mail.example.org", NoSuchRecipient)
 
     def test_accounts_first(self) -> None:
@@ -185,6 +184,17 @@ class Lookups(Routed):
         self.assertEqual("alice", self.route(b"alice@mail.example.org").maildrop)
         self.assertEqual("xyz", self.route(b"fred@xyz.mail.example.org").maildrop)
         self.assertEqual([], lookup.asked)
+
+    def test_names_of_accounts(self) -> None:
+        """A user who has the name of an account, or its address, gets no mail, and the account none of his."""
+        self.with_lookups(Knows("hidden", "only@example.org", "xyz", "Alice.Liddell@Example.org", "XYZ", "bob",
+                                "fred@xyz"))
+        for path in (b"hidden@mail.example.org", b"xyz@mail.example.org", b"XYZ@mail.example.org"):
+            self.refused(path, NoSuchRecipient)
+        self.assertEqual(Target("hidden", "hidden", True), self.route(b"hidden"))
+        self.assertEqual(Target("hidden", "only", True), self.route(b"only@example.org"))
+        self.assertEqual(Target("bob", "bob", False), self.route(b"bob@mail.example.org"))
+        self.assertEqual(Target("fred@xyz", "fred", False), self.route(b"fred@xyz"))
 
     def test_in_order(self) -> None:
         """All are asked until one knows."""
@@ -206,4 +216,4 @@ class Lookups(Routed):
         """Cannot say that nobody is there."""
         self.with_lookups(Knows(fault=StoreUnavailable("file")), Knows("bob"))
         self.refused(b"bob@mail.example.org", StoreUnavailable)
-        self.assertEqual(replace(Target("alice"), user="alice"), self.route(b"alice@mail.example.org"))
+        self.assertEqual(Target("alice", "alice", True), self.route(b"alice@mail.example.org"))

@@ -337,7 +337,7 @@ class AccountStoreContract(StoreHooks):
             "a+b@xyz.net": "a+b", "xyz@xyz.net": "xyz", "grüße@xyz.net": "grüße", "GRÜSSE@xyz.net": "grÜsse",
             "o'neil%x@xyz.net": "o'neil%x", "x" * 64 + "@xyz.net": "x" * 64,
         }.items():
-            self.assertEqual(await accounts.find_recipient(address), Target("xyz", user), address)
+            self.assertEqual(await accounts.find_recipient(address), Target("xyz", user, True), address)
 
     async def test_a_quoted_local_part_may_hold_any_separator(self) -> None:
         """The domain stands behind the last @."""

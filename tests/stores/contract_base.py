@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from mailgate.errors import NoSuchAccount
 from mailgate.interfaces import IMaildrop, IMaildropStore, IMessageStream
 from mailgate.model import Account, Admission, Envelope, Placement, ScanListing
 
@@ -44,12 +45,13 @@ class StoreHooks:
 
     def placement(self, maildrop: str, user: str | None = None, *, sender: bytes = b"sender@example.org",
                   recipient: bytes | None = None, age_seconds: int = 0, preamble: bytes = b"",
-                  unique_id: bytes | None = None, identity: bytes | None = None) -> Placement:
+                  unique_id: bytes | None = None, identity: bytes | None = None,
+                  account: bool | None = None) -> Placement:
         """Return a placement with an envelope that fits it."""
         if recipient is None:
             recipient = f"{user or 'any'}@{maildrop}.example.org".encode()
         envelope = Envelope(sender, recipient, self.now_ms() - age_seconds * 1000)
-        return Placement(maildrop, user, envelope, preamble, unique_id, identity)
+        return Placement(maildrop, user, envelope, preamble, unique_id, identity, account)
 
     async def deliver(self, store: IMaildropStore, content: bytes | Sequence[bytes],
                       *placements: Placement, **options: object) -> list[Exception | None]:
@@ -71,8 +73,12 @@ class StoreHooks:
     # Reading ------------------------------------------------------------------------------
 
     async def login(self, store: IMaildropStore, maildrop: str, view: str | None = None) -> IMaildrop:
-        """Open a maildrop for a name that no account of the store stands for."""
-        return await store.open(Admission(maildrop, view))
+        """Open a maildrop: an account's if there is one of this name, else as another checker's user."""
+        try:
+            admission = await self.admission(store, maildrop, view)
+        except NoSuchAccount:
+            admission = Admission(maildrop, view)
+        return await store.open(admission)
 
     async def wire(self, maildrop: IMaildrop, number: int, body_lines: int | None = None) -> bytes:
         """Return what fetch gives, collected from its stream if it is one."""

@@ -241,7 +241,7 @@ class CareContract(StoreHooks):
         """An empty store and a used one have no findings."""
         store = await self.make_store()
         self.assertEqual(await store.check(), [])
-        await self.put(store, "ann", MIME, LARGE)
         await self.add_account(store, "ann", addresses=("ann@example.org",))
+        await self.put(store, "ann", MIME, LARGE)
         await self.login(store, "ann")
         self.assertEqual(await (await self.make_second(store)).check(), [])

@@ -120,3 +120,17 @@ class CourseTests(SynchronousTestCase):
         for run in runs:
             self.assertTrue(all(sizes[index] <= 65536 for index in run[1:]))
             self.assertTrue(len(run) == 1 or sum(sizes[index] for index in run) <= LARGEST_RUN_OCTETS)
+
+
+class EvictionTests(SynchronousTestCase):
+    """What was read ahead may give way to other sessions' before it is asked for."""
+
+    def test_begins_again(self) -> None:
+        """A message that was read ahead and is asked for again is read alone, then runs grow anew."""
+        course, sizes = Course(), array("Q", [100] * 100)
+        lengths = []
+        for index in (0, 1, 3, 7, 9):       # 7 to 14 are read at 7; 9 is asked for, so it gave way
+            lengths.append(len(course.run(index, sizes, 1000)))
+        self.assertEqual([1, 2, 4, 8, 1], lengths)
+        self.assertEqual(2, len(course.run(10, sizes, 1000)))
+        self.assertEqual([4, 1], [len(course.run_of_small(12, 100)), len(course.run_of_small(13, 100))])
