@@ -192,10 +192,9 @@ class ProblemTests(SynchronousTestCase):
         """)
         later = {problem.partition(": ")[0] for problem in problems if "not in this version" in problem}
         self.assertEqual(later, {
-            "listen[0].tls_profile", "listen[0].client_certificates", "listen[0].proxy_from",
-            "listen[1].protocol", "listen[2].protocol", "tls", "kerberos", "store.maildrops",
+            "listen[0].proxy_from", "listen[1].protocol", "kerberos", "store.maildrops",
             "store.metadata", "store.bodies", "stores"})
-        self.assertEqual(len(problems), 12)
+        self.assertEqual(len(problems), len(later))
 
     def test_wrong_types_everywhere(self) -> None:
         """A value of the wrong TOML type is a problem at its own path, and never a traceback."""
@@ -271,6 +270,108 @@ class ProblemTests(SynchronousTestCase):
         told += contradictions(config)
         self.assertIsInstance(config, Config)
         self.assertTrue(told, "no hostname and no listener at least")
+
+
+TLS = """
+[tls]
+certificate = "cert.pem"
+key = "key.pem"
+"""
+
+
+class TlsTests(SynchronousTestCase):
+    """[tls], and what listeners make of it."""
+
+    def test_everything(self) -> None:
+        config = parse((LEAST + """
+            tls_profile = "legacy"
+            client_certificates = "require"
+            client_ca = "/etc/ssl/clients.pem"
+            [[listen]]
+            protocol = "pop3s"
+            endpoint = "tcp:995"
+            [[listen]]
+            protocol = "lmtp"
+            endpoint = "tcp:2424"
+            tls_profile = "modern"
+            [tls]
+            certificate = "cert.pem"
+            key = "/etc/ssl/key.pem"
+            watch_seconds = 5
+            [tls.sni."Pop.Example.NET"]
+            certificate = "net.pem"
+            key = "net.key"
+            [tls.sni."*.example.com"]
+            certificate = "com.pem"
+            key = "com.key"
+        """).encode(), folder=FOLDER)
+        tls = config.tls
+        assert tls is not None
+        self.assertEqual((tls.certificate, tls.key, tls.watch_seconds), ("cert.pem", "/etc/ssl/key.pem", 5.0))
+        self.assertEqual({name: (one.certificate, one.key) for name, one in tls.sni.items()}, {
+            "pop.example.net": ("net.pem", "net.key"), "*.example.com": ("com.pem", "com.key")})
+        first, second, third = config.listen
+        self.assertEqual((first.tls_profile, first.client_certificates, first.client_ca),
+                         ("legacy", "require", "/etc/ssl/clients.pem"))
+        self.assertEqual((second.tls_profile, second.client_certificates, second.client_ca), (None, None, None))
+        self.assertEqual(third.tls_profile, "modern")
+
+    def test_left_out(self) -> None:
+        """Without [tls] there is no TLS."""
+        self.assertIsNone(parse(LEAST.encode(), folder=FOLDER).tls)
+
+    def test_mistakes(self) -> None:
+        """Each at its own path; a name with dots is quoted as the file quotes it."""
+        self.assertEqual(set(problems_of(LEAST + """
+            tls_profile = "secure"
+            client_certificates = true
+            [tls]
+            certificate = 5
+            sertificate = "x"
+            watch_seconds = 0
+            [tls.sni."mail.example.org"]
+            certificate = ""
+            [tls.sni."no name"]
+            certificate = "x"
+            key = "y"
+            colour = "blue"
+            [tls.sni]
+            other = 5
+        """)), {
+            'listen[0].tls_profile: unknown: "secure"; known: modern, intermediate, legacy',
+            "listen[0].client_certificates: a string is expected, not true",
+            "tls.certificate: a string is expected, not 5",
+            "tls.sertificate: unknown setting; did you mean certificate?",
+            "tls.key: is missing",
+            "tls.watch_seconds: 0 is not between 1 and 86400",
+            'tls.sni."mail.example.org".certificate: the string is empty',
+            'tls.sni."mail.example.org".key: is missing',
+            'tls.sni."no name": "no name" is not a host name',
+            'tls.sni."no name".colour: unknown setting',
+            "tls.sni.other: a table is expected",
+        })
+        self.assertEqual(problems_of(LEAST + "[tls]\ncertificate = 'a'\nkey = 'b'\nsni = 5\n"),
+                         ["tls.sni: a table is expected"])
+        self.assertEqual(problems_of("tls = 5\n" + LEAST), ["tls: a table is expected"])
+        self.assertEqual(problems_of(LEAST + TLS + "[tls.sni.A]\ncertificate = 'a'\nkey = 'b'\n"
+                                     "[tls.sni.a]\ncertificate = 'a'\nkey = 'b'\n"),
+                         ["tls.sni.a: stands there twice"])
+
+    def test_contradictions(self) -> None:
+        """What listeners ask for, and [tls] or another setting does not give."""
+        settings = 'tls_profile = "modern"\nclient_certificates = "no"\nclient_ca = "x"\n'
+        self.assertEqual(problems_of(LEAST.replace('"pop3"', '"pop3s"') + settings), [
+            "listen[0].protocol: pop3s needs a certificate: [tls]",
+            "listen[0].tls_profile: has no meaning without [tls]",
+            "listen[0].client_certificates: has no meaning without [tls]",
+            "listen[0].client_ca: has no meaning without [tls]"])
+        self.assertEqual(problems_of(LEAST + settings + TLS), [
+            'listen[0].client_ca: has no meaning unless client_certificates is "request" or "require"'])
+        self.assertEqual(problems_of(LEAST + 'client_certificates = "request"\n' + TLS),
+                         ["listen[0].client_ca: is missing"])
+        self.assertEqual(problems_of(LEAST.replace('"pop3"', '"pop3s"').replace(
+            '"tcp:1110:interface=127.0.0.1"', '"ssl:995:privateKey=/dev/null:certKey=/dev/null"') + TLS)[-1:],
+            ["listen[0].endpoint: pop3s brings its own TLS: tcp: is what it needs"])
 
 
 class EndpointTests(SynchronousTestCase):

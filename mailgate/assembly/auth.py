@@ -7,12 +7,14 @@ from typing import Any
 
 from mailgate.auth.checkers import StoreChecker
 from mailgate.auth.hashing import Hashing
+from mailgate.auth.oauth import AskedTokens, Expected, SignedTokens, TokenChecker, Tokens, require_packages
 from mailgate.auth.passwdfile import PasswdFileChecker
 from mailgate.auth.portal import MailgatePortal
 from mailgate.auth.principals import PrincipalChecker
 from mailgate.auth.realm import MaildropRealm
 from mailgate.auth.remembered import RememberedSuccess
 from mailgate.config import CheckerSection, Config, ListenSection
+from mailgate.errors import ConfigurationError
 from mailgate.interfaces import IUserLookup
 from mailgate.principals import Rules
 from mailgate.routing.router import Router
@@ -30,6 +32,7 @@ class Doors:
         self._config = config
         self._store = store
         self._pool = pool
+        self._clock = clock
         self._remembered: RememberedSuccess[Any] = RememberedSuccess(clock, config.limits.remember_seconds)
         self._further = tuple(further)
         self._checkers = {one.name: self._checker(one) for one in config.checkers}
@@ -77,14 +80,15 @@ class Doors:
         """Return a checker of bearer tokens. Raises: ConfigurationError."""
         expected = Expected(section.issuer, section.audience, section.scope)
         where = f"checker[{[one.name for one in self._config.checkers].index(section.name)}]"
-        folder, tokens = self._config.folder, None
+        tokens: Tokens
         try:
             require_packages(asked=section.introspection is not None)
             if section.introspection is None:
-                tokens = SignedTokens(str(folder / (section.keys or "")), self._pool, expected,
+                tokens = SignedTokens(str(self._config.folder / (section.keys or "")), self._pool, expected,
                                       algorithms=section.algorithms or ("RS256", "ES256"))
             else:
-                tokens = AskedTokens(section.introspection, expected, reactor=self._clock, client=self._client(section))
+                tokens = AskedTokens(section.introspection, expected, reactor=self._clock,
+                                     client=self._client(section))
         except ConfigurationError as fault:
             raise ConfigurationError([f"{where}: {words}" for words in fault.problems]) from fault
         except OSError as fault:

@@ -20,6 +20,8 @@ def as_fault(failure: Failure) -> BaseException:
     as an outage.
     """
     fault = failure.value
+    if isinstance(fault, LoginRefused):
+        return fault                    # with its reason, for the log
     if isinstance(fault, LoginFailed):
         return LoginRefused(str(fault))
     if isinstance(fault, StoreUnavailable):

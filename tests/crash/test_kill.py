@@ -23,10 +23,10 @@ from tests.crash.strace import attached, killing
 from tests.needs import needs
 from tests.services import HOSTNAME, Service
 
-LANES = 4
-RANDOM_ROUNDS = 70              # with servers that start fast
-BESIDE_ROUNDS = 15              # with a second server on the same store, which goes on
-SERVICE_ROUNDS = 12             # with the whole of twistd
+LANES = 6
+RANDOM_ROUNDS = 72              # with servers that start fast
+BESIDE_ROUNDS = 12              # with a second server on the same store, which goes on
+SERVICE_ROUNDS = 10             # with the whole of twistd
 LATEST_SECONDS = 0.3            # of a kill at a random moment, after the clients began
 CHECKPOINT_OCTETS = 4_300_000   # a log of more than 1000 pages: SQLite's checkpoint follows
 
@@ -68,24 +68,24 @@ class KillTests(SynchronousTestCase):
 
     def test_steps_of_a_large_delivery(self) -> None:
         """The body goes to a file: its folders, its octets, its name, then the rows."""
-        self.run_both_ways(steps(partial(die_delivering, octets=LARGE_OCTETS), (*BODY_FILE, *DATABASE)), 25)
+        self.run_both_ways(steps(partial(die_delivering, octets=LARGE_OCTETS), (*BODY_FILE, *DATABASE)), 36)
 
     def test_steps_of_a_small_delivery(self) -> None:
         """The body goes into its row."""
-        self.run_both_ways(steps(partial(die_delivering, octets=SMALL_OCTETS), DATABASE), 12)
+        self.run_both_ways(steps(partial(die_delivering, octets=SMALL_OCTETS), DATABASE), 22)
 
     def test_steps_of_quit(self) -> None:
         """All marked messages are removed, or none."""
-        self.run_both_ways(steps(die_quitting, DATABASE), 12)
+        self.run_both_ways(steps(die_quitting, DATABASE), 22)
 
     def test_steps_of_a_checkpoint(self) -> None:
         """The log, synced, goes into the database: an answer may be missing, nothing else."""
-        undone, _ = self.run_rounds(steps(die_checkpointing, CHECKPOINT), 5)
+        undone, _ = self.run_rounds(steps(die_checkpointing, CHECKPOINT), 8)
         self.assertEqual(undone, 0)
 
     def test_steps_of_the_command(self) -> None:
         """`mailgate deliver` exits with 0 when it is done, and then it is."""
-        self.run_both_ways(steps(die_in_command, COMMAND), 20)
+        self.run_both_ways(steps(die_in_command, COMMAND), 18)
 
     def test_random_moments(self) -> None:
         """Two clients deliver and two fetch and remove, so that one transaction has work of several."""
