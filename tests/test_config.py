@@ -13,6 +13,7 @@ from mailgate.config import Config, load, parse
 from mailgate.config.endpoints import absolute_endpoint, collide, split_endpoint
 from mailgate.errors import ConfigurationError
 from mailgate.pop3.policy import Limits
+from mailgate.testing.certificates import Authority
 
 FOLDER = Path("/srv/mail")
 LEAST = """
@@ -179,10 +180,8 @@ class ProblemTests(SynchronousTestCase):
         problems = problems_of(LEAST + """
             proxy_from = ["10.0.0.0/8"]
             [[listen]]
-            protocol = "kpop"
-            endpoint = "tcp:1109"
-            [kerberos]
-            keytab = "krb5.keytab"
+            protocol = "pop2"
+            endpoint = "tcp:109"
             [store]
             maildrops = "maildir:/home/{name}/Maildir"
             metadata = "postgresql://mail@db/mail"
@@ -192,7 +191,7 @@ class ProblemTests(SynchronousTestCase):
         """)
         later = {problem.partition(": ")[0] for problem in problems if "not in this version" in problem}
         self.assertEqual(later, {
-            "listen[0].proxy_from", "listen[1].protocol", "kerberos", "store.maildrops",
+            "listen[0].proxy_from", "listen[1].protocol", "store.maildrops",
             "store.metadata", "store.bodies", "stores"})
         self.assertEqual(len(problems), len(later))
 
@@ -313,7 +312,7 @@ class TlsTests(SynchronousTestCase):
         first, second, third = config.listen
         self.assertEqual((first.tls_profile, first.client_certificates, first.client_ca),
                          ("legacy", "require", "/etc/ssl/clients.pem"))
-        self.assertEqual((second.tls_profile, second.client_certificates, second.client_ca), (None, None, None))
+        self.assertEqual((second.tls_profile, second.client_certificates, second.client_ca), (None,) * 3)
         self.assertEqual(third.tls_profile, "modern")
 
     def test_left_out(self) -> None:
@@ -369,9 +368,16 @@ class TlsTests(SynchronousTestCase):
             'listen[0].client_ca: has no meaning unless client_certificates is "request" or "require"'])
         self.assertEqual(problems_of(LEAST + 'client_certificates = "request"\n' + TLS),
                          ["listen[0].client_ca: is missing"])
-        self.assertEqual(problems_of(LEAST.replace('"pop3"', '"pop3s"').replace(
-            '"tcp:1110:interface=127.0.0.1"', '"ssl:995:privateKey=/dev/null:certKey=/dev/null"') + TLS)[-1:],
-            ["listen[0].endpoint: pop3s brings its own TLS: tcp: is what it needs"])
+
+    def test_tls_in_tls(self) -> None:
+        """An endpoint of Twisted's that speaks TLS is not for pop3s."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        Authority().issue("mail.example.org").write(folder, "all.pem", "all.pem")
+        text = (LEAST + TLS).replace("tcp:1110:interface=127.0.0.1", f"ssl:995:privateKey={folder}/all.pem")
+        self.assertEqual(problems_of(text), [])
+        self.assertEqual(problems_of(text.replace('"pop3"', '"pop3s"')),
+                         ["listen[0].endpoint: pop3s brings its own TLS: tcp: is what it needs"])
 
 
 class EndpointTests(SynchronousTestCase):

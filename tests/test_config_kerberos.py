@@ -83,7 +83,7 @@ class KerberosTests(SynchronousTestCase):
                 ('realms = "EXAMPLE.ORG"', "realms: an array is expected"),
                 ('realms = ["a b"]', 'realms: "a b" is not a realm'),
                 ('rules = ["alice -> alice"]', 'rules: "alice -> alice": no @REALM at its end'),
-                ('rules = ["{a}@EXAMPLE.ORG -> {b}"]', 'rules: "{a}@EXAMPLE.ORG -> {b}": {b} is no component'),
+                ('rules = ["{a}@EXAMPLE.ORG -> {b}"]', 'rules: "{a}@EXAMPLE.ORG -> {b}": {b} is no'),
                 ('rules = ["x@EXAMPLE.ORG -> x", "x@OTHER -> x"]',
                  "rules[1]: OTHER is none of the realms: EXAMPLE.ORG"),
                 ('versions = ["\u00e4"]', "versions: "),

@@ -307,7 +307,7 @@ class ExampleTests(SynchronousTestCase):
         """Carry out a page in a folder of its own, on free ports."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
-        ports = {told: str(free_port()) for told in ("1110", "1995", "2424")}
+        ports = {told: str(free_port()) for told in ("1109", "1110", "1995", "2424", "8888")}
         shell = console.Shell(folder, console.environment(folder))
         self.addCleanup(shell.close)
         done = list(console.perform(read(page), shell, ports))
@@ -323,6 +323,11 @@ class ExampleTests(SynchronousTestCase):
     def test_delivering(self) -> None:
         """So do those of the page on deliveries."""
         self.perform("delivering.rst")
+
+    def test_kerberos(self) -> None:
+        """From an empty KDC to fetchmail's login."""
+        needs("krb5kdc", "kdb5_util", "kadmin.local", "kinit", "fetchmail", "unshare")
+        self.perform("kerberos.rst")
 
     def test_embedding(self) -> None:
         """The programs of the page for developers run."""

@@ -55,11 +55,12 @@ class ConfigurationTests(SynchronousTestCase):
 
     def test_uncommented_it_is_good(self) -> None:
         """What is commented out can be put in as it stands."""
-        text = re.sub(r"^# (\w+ = |\[\[checker\]\]$)", r"\1", self.text, flags=re.MULTILINE)
+        text = re.sub(r"^# (\w+ = |\[+\w\S*\]+$)", r"\1", self.text, flags=re.MULTILINE)
         text = text.replace('endpoint = "unix:/run/mailgate/lmtp:mode=660"\n', "", 1)
         text = text.replace("retention_days = 30\n", "")     # else EXPIRE would not be NEVER
         config = parse(text.encode(), folder=Path("/etc/mailgate"))
-        self.assertEqual([one.name for one in config.checkers], ["store", "old-users"])
+        self.assertEqual([one.name for one in config.checkers],
+                         ["store", "old-users", "tokens", "asked-tokens"])
 
 
 class UnitTests(SynchronousTestCase):

@@ -66,7 +66,7 @@ def kpop_factory(config: Config, listener: ListenSection, doors: Doors, clock: A
         where = f"listen[{config.listen.index(listener)}].protocol"
         raise ConfigurationError([f"{where}: {words}" for words in fault.problems]) from fault
     acceptor = Acceptor(ServiceKey(str(config.keytab_path), section.service), clock)
-    return KPOPFactory(doors.principals(listener), acceptor, versions=section.versions,
+    return KPOPFactory(doors.principals(listener), acceptor, versions=section.versions or (),
                        policy=pop3_policy(config, listener), clock=clock, tls=tls, crowd=crowd)
 
 

@@ -76,7 +76,8 @@ class SignedTokens:
     """
 
     def __init__(self, path: str, pool: Hashing, expected: Expected, *,
-                 algorithms: Sequence[str] = ("RS256", "ES256"), now: Callable[[], float] = time.time) -> None:
+                 algorithms: Sequence[str] = ("RS256", "ES256"),
+                 now: Callable[[], float] = time.time) -> None:
         self._path = path
         self._pool = pool
         self._expected = expected
@@ -142,7 +143,10 @@ class AskedTokens:
         return answer
 
     async def _ask(self, token: bytes) -> Any:
-        import treq
+        from treq.client import HTTPClient
+        from treq.content import collect as collected
+        from twisted.web.client import Agent, HTTPConnectionPool
+        from twisted.web.http_headers import Headers
 
         content = bytearray()
 
@@ -152,13 +156,15 @@ class AskedTokens:
                 raise StoreUnavailable("introspection: the answer is too long")
 
         try:
-            response = await treq.post(
-                self._url, data={"token": token, "token_type_hint": "access_token"}, auth=self._client,
-                headers={"Accept": "application/json"}, timeout=ANSWER_SECONDS, reactor=self._reactor,
+            agent = Agent(self._reactor, pool=HTTPConnectionPool(self._reactor, persistent=False))
+            response = await HTTPClient(agent).post(
+                self._url, data={"token": token.decode("ascii"), "token_type_hint": "access_token"},
+                auth=self._client, headers=Headers({"Accept": ["application/json"]}), timeout=ANSWER_SECONDS,
+                reactor=self._reactor,
                 allow_redirects=False)
             if response.code != 200:
                 raise StoreUnavailable(f"introspection: {self._url} answers {response.code}")
-            await treq.collect(response, collect)
+            await collected(response, collect)
             return json.loads(content)
         except StoreUnavailable:
             raise

@@ -11,18 +11,20 @@ import threading
 from typing import Any, NamedTuple
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import IUsernamePassword
-from twisted.internet.defer import Deferred
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailgate.auth.checkers import DUMMY_VERIFIER, matching
-from mailgate.auth.credentials import Refused, login_name, octets_of
+from mailgate.auth.answers import digest_matches, scram_secret
+from mailgate.auth.checkers import DUMMY_VERIFIER, matching, proven
+from mailgate.auth.credentials import INamedLogin, IProvenLogin, Refused, Vouch, login_name, octets_of
 from mailgate.auth.hashing import LOCAL_NETWORK, Hashing, default_pool, network_of
 from mailgate.auth.remembered import RememberedSuccess
-from mailgate.auth.schemes import check_verifier
+from mailgate.auth.schemes import SCHEMES_FOR, check_verifier, scheme_of
 from mailgate.errors import AccountConflict, StoreUnavailable, TooBusy
-from mailgate.interfaces import IUserLookup
+from mailgate.interfaces import ISecretSource, IUserLookup
+from mailgate.model import ScramSecret
 from mailgate.names import check_name, fold
 
 log = Logger()
@@ -128,7 +130,7 @@ def _unreadable(fault: OSError) -> StoreUnavailable:
     return StoreUnavailable(f"passwd-file: {fault}")
 
 
-@implementer(ICredentialsChecker, IUserLookup)
+@implementer(ICredentialsChecker, ISecretSource, IUserLookup)
 class PasswdFileChecker:
     """The users of a passwd-file, as they are at each login.
 
@@ -136,7 +138,7 @@ class PasswdFileChecker:
     other applications can use it too. Without a pool it makes one of its own at the first login.
     """
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword, IProvenLogin, INamedLogin)
 
     def __init__(self, path: str, pool: Hashing | None = None,
                  remembered: RememberedSuccess | None = None) -> None:
@@ -145,11 +147,15 @@ class PasswdFileChecker:
         self.remembered = remembered
         self._told: frozenset[tuple[int, str]] = frozenset()    # problems that are in the log
 
-    def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[Any]:
+    def requestAvatarId(self, credentials: Any) -> Any:
         """Return the user's name as octets, as the file spells it.
 
         Raises, by the Deferred: LoginRefused; TooBusy; StoreUnavailable, if the file cannot be read.
         """
+        if IProvenLogin.providedBy(credentials):
+            return proven(self, credentials)
+        if not IUsernamePassword.providedBy(credentials):
+            return Deferred.fromCoroutine(self._check_otherwise(credentials))
         username, password = octets_of(credentials)
         network = network_of(getattr(credentials, "peer", None))
         return Deferred.fromCoroutine(self._check(username, password, network))
@@ -157,6 +163,47 @@ class PasswdFileChecker:
     def knows(self, name: str) -> Deferred[bool]:
         """See IUserLookup."""
         return Deferred.fromCoroutine(self._knows(name))
+
+    async def _entry(self, username: bytes) -> Entry | None:
+        """Return the user of a login name, if there is one that can log in."""
+        table, name = await self._current(LOCAL_NETWORK), login_name(username)
+        entry = None if name is None else table.entries.get(fold(name))
+        return None if entry is None or entry.verifier is None else entry
+
+    async def _check_otherwise(self, credentials: Any) -> bytes:
+        """Admit by the digest of a challenge, or by a name that was proven outside."""
+        username = credentials.username
+        entry = await self._entry(username.encode() if isinstance(username, str) else username)
+        if entry is None:
+            raise Refused("unknown to the passwd-file, or locked")
+        digest = IUsernameHashedPassword.providedBy(credentials)
+        if digest and not any(digest_matches(credentials, (entry.verifier or "",))):
+            raise Refused("the digest is wrong, or nothing is kept for it")
+        return entry.name.encode("utf-8")
+
+    def scram_secret(self, scheme: str, name: bytes) -> Deferred[ScramSecret | None]:
+        """See ISecretSource."""
+        return Deferred.fromCoroutine(self._scram_secret(scheme, name))
+
+    async def _scram_secret(self, scheme: str, name: bytes) -> ScramSecret | None:
+        entry = await self._entry(name)
+        if entry is None or entry.verifier is None:
+            return None
+        return scram_secret(scheme, (entry.verifier,), Vouch(self, entry.name.encode("utf-8")))
+
+    def kept(self) -> Deferred[frozenset[str]]:
+        """See ISecretSource."""
+        return Deferred.fromCoroutine(self._what_is_kept())
+
+    async def _what_is_kept(self) -> frozenset[str]:
+        table = await self._current(LOCAL_NETWORK)
+        verifiers = [entry.verifier for entry in table.entries.values() if entry.verifier is not None]
+        schemes = set(map(scheme_of, verifiers))
+        return frozenset(kind for kind, serving in SCHEMES_FOR.items() if schemes <= set(serving))
+
+    def server_secret(self) -> Deferred[bytes | None]:
+        """See ISecretSource: a file has none."""
+        return succeed(None)
 
     async def _check(self, username: bytes, password: bytes, network: str) -> bytes:
         table = await self._current(network)

@@ -42,7 +42,8 @@ class MaildropRealm:
         the maildrop of that name. May be cancelled: a lease that still comes is given up at once.
 
         Raises, by the Deferred: LoginRefused, for an anonymous or unusable name and for one that an
-        account of the store answers to; what else `IMaildropStore.open` raises. Raises: NotImplementedError, if no interface is served here.
+        account of the store answers to; what else `IMaildropStore.open` raises. Raises:
+        NotImplementedError, if no interface is served here.
         """
         for interface in interfaces:
             if interface is IMaildrop:

@@ -47,7 +47,8 @@ def keep_options(command: Any) -> Any:
             click.option("--hash-only", is_flag=True,
                          help="Keep nothing but the hash, whatever the configuration says."),
             click.option("--apop", is_flag=True, help="Keep the password itself, in clear: for APOP."),
-            click.option("--cram", is_flag=True, help="Keep what CRAM-MD5 needs; as good as the password there."),
+            click.option("--cram", is_flag=True,
+                         help="Keep what CRAM-MD5 needs; as good as the password there."),
             click.option("--scram", is_flag=True, help="Keep keys for SCRAM-SHA-256 and SCRAM-SHA-1.")):
         command = option(command)
     return command
@@ -58,7 +59,7 @@ def _kinds(config: Any, had: Collection[str], *, hash_only: bool, **asked: bool)
     chosen = {kind for kind, wanted in asked.items() if wanted}
     if hash_only and chosen:
         raise click.UsageError("--hash-only leaves no room for --scram, --cram or --apop.")
-    return set() if hash_only else chosen | set(config.accounts.keep) | set(had)
+    return set() if hash_only else chosen | set(config.accounts.keep or ()) | set(had)
 
 
 @account.command()

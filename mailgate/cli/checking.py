@@ -33,11 +33,11 @@ def check(settings: Settings) -> None:
         tell(f"{path}: warning: {warning}")
     if problems:
         raise Refusal(*(f"{path}: {problem}" for problem in problems), code=os.EX_CONFIG)
-    if config.metadata_path.exists() and (findings := _store(config)):
+    findings, in_the_way = _store(config) if config.metadata_path.exists() else ([], [])
+    if findings:
         raise Refusal(*(f"store: {finding}" for finding in findings), code=os.EX_DATAERR)
-    if config.metadata_path.exists():
-        for line in _in_the_way(config):
-            tell(f"{path}: warning: {line}")
+    for line in in_the_way:
+        tell(f"{path}: warning: {line}")
     click.echo(f"{path}: all is well")
     if not config.metadata_path.exists():
         click.echo(f"{config.metadata_path}: not there yet; it is made at the first start")
@@ -130,25 +130,16 @@ def _are_owned(bodies: Path) -> bool:
         return True
 
 
-def _in_the_way(config: Config) -> list[str]:
-    """Return which accounts keep mechanisms from being announced, or from working."""
+def _store(config: Config) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the store, and which accounts keep mechanisms from being announced."""
     from mailgate.cli.mechanisms import standing_in_the_way
     from mailgate.cli.running import with_store
 
-    async def work(store: Any) -> list[str]:
-        return await standing_in_the_way(config, store)
-
-    return with_store(config, work)
-
-
-def _store(config: Config) -> list[str]:
-    from mailgate.cli.running import with_store
-
-    async def work(store: Any) -> list[str]:
+    async def work(store: Any) -> tuple[list[str], list[str]]:
         findings: list[str] = await store.check()
-        return findings
+        return findings, [] if findings else await standing_in_the_way(config, store)
 
     try:
         return with_store(config, work)
     except MailgateError as fault:
-        return [reason(fault)]
+        return [reason(fault)], []

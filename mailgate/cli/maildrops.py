@@ -9,7 +9,7 @@ import click
 from mailgate.cli.accounts import name_argument
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.running import with_store
-from mailgate.cli.telling import field
+from mailgate.cli.telling import Refusal, field
 from mailgate.model import Listed
 
 
@@ -28,6 +28,22 @@ def list_(settings: Settings, name: str) -> None:
     """
     for one in with_store(settings.config, lambda store: listing(store, name)):
         click.echo(line_of(one))
+
+
+@maildrop.command()
+@name_argument
+@pass_settings
+def remove(settings: Settings, name: str) -> None:
+    """Remove a maildrop that no account has, with all its mail: another checker's user left it."""
+    with_store(settings.config, lambda store: remove_left(store, name))
+
+
+async def remove_left(store: Any, name: str) -> None:
+    """Remove a maildrop that no account has. Raises: Refusal, if one has it; MaildropInUse."""
+    login = await store.accounts.find_login(name)
+    if login is not None and login.view is None:
+        raise Refusal(f"{name} is an account's: mailgate account remove {login.account.name}")
+    await store.remove(name)
 
 
 async def listing(store: Any, name: str) -> list[Listed]:

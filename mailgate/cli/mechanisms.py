@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mailgate.auth.schemes import SCHEMES_FOR, scheme_of
@@ -13,20 +14,22 @@ SHOWN_NAMES = 10
 async def standing_in_the_way(config: Config, store: Any) -> list[str]:
     """Return a line for each mechanism that is wanted and that some account keeps nothing for."""
     lines = []
-    for kind, where in (await _wanted(config, store)).items():
-        names = await store.accounts.lacking(SCHEMES_FOR[kind])
-        if names:
+    asked = _asked(config)
+    for kind, where in asked.items():
+        if names := await store.accounts.lacking(SCHEMES_FOR[kind]):
             lines.append(f"{where}: {_listed(names)}")
-    return lines
-
-
-async def _wanted(config: Config, store: Any) -> dict[str, str]:
-    """Return what to say of each mechanism that the configuration names, or that an account keeps keys for."""
-    wanted = {}
     kept = {scheme_of(one) for account in await store.accounts.list() for one in account.verifiers}
+    unasked: dict[tuple[str, ...], list[str]] = {}      # by who stands in their way
     for kind in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
-        if kind in kept or "scram" in config.accounts.keep:
-            wanted[kind] = f"{kind} is announced only when every account keeps keys for it; without them"
+        if kind not in asked and (kind in kept or "scram" in (config.accounts.keep or ())):
+            unasked.setdefault(tuple(await store.accounts.lacking(SCHEMES_FOR[kind])), []).append(kind)
+    return lines + [f"{' and '.join(kinds)} will not be announced, for want of keys: {_listed(names)}"
+                    for names, kinds in unasked.items() if names]
+
+
+def _asked(config: Config) -> dict[str, str]:
+    """Return what to say of each mechanism that the configuration names."""
+    wanted = {}
     for index, one in enumerate(config.listen):
         for name in one.mechanisms or ():
             kind = name.removesuffix("-PLUS")
@@ -37,6 +40,6 @@ async def _wanted(config: Config, store: Any) -> dict[str, str]:
     return wanted
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = len(names) - SHOWN_NAMES
     return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -80,7 +80,7 @@ class KerberosSection:
     service: str = _setting(values.service_principal, "", required=True)
     realms: tuple[str, ...] | None = _setting(values.array_of(values.realm))     # left out: the service's
     rules: tuple[Rule, ...] | None = _setting(values.array_of(values.principal_rule))
-    versions: tuple[str, ...] = _setting(values.array_of(values.application_version), ())
+    versions: tuple[str, ...] | None = _setting(values.array_of(values.application_version))
 
     @property
     def trusted_realms(self) -> tuple[str, ...]:
@@ -126,7 +126,8 @@ class CheckerSection:
     claim: str | None = _setting(values.text)
 
     OF_OAUTH: ClassVar[tuple[str, ...]] = (
-        "keys", "algorithms", "introspection", "client_id", "client_secret_file", "issuer", "audience", "scope",
+        "keys", "algorithms", "introspection", "client_id", "client_secret_file", "issuer", "audience",
+        "scope",
         "claim")
 
 
@@ -168,7 +169,7 @@ class Pop3Section:
 class AccountsSection:
     """[accounts]: what the command keeps of new passwords."""
 
-    keep: tuple[str, ...] = _setting(values.words_of("scram", "cram", "apop"), ())
+    keep: tuple[str, ...] | None = _setting(values.words_of("scram", "cram", "apop"))
 
 
 @attrs.frozen

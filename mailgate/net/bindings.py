@@ -36,13 +36,13 @@ def channel_bindings(connection: Any) -> dict[bytes, bytes]:
 
 # pyOpenSSL has no methods for these two; without the functions there is no such binding.
 def _has_extended_master_secret(connection: Any) -> bool:
-    asks = getattr(SSL._lib, "SSL_get_extms_support", None)     # type: ignore[attr-defined]
+    asks = getattr(SSL._lib, "SSL_get_extms_support", None)
     return asks is not None and hasattr(SSL._lib, "SSL_session_reused") and asks(connection._ssl) == 1
 
 
 def _first_finished(connection: Any) -> bytes:
     """Return the first Finished of the handshake: the client's, but in a resumed session the server's."""
-    resumed = SSL._lib.SSL_session_reused(connection._ssl)      # type: ignore[attr-defined]
+    resumed = SSL._lib.SSL_session_reused(connection._ssl)
     finished: bytes = connection.get_finished() if resumed else connection.get_peer_finished()
     return finished
 

@@ -82,7 +82,7 @@ class AccountTable:
         """
         if admission.account is None:
             if fold(admission.maildrop) in self.owners:
-                raise LoginRefused(f"{admission.maildrop!r} is an account's, and another checker vouched for it")
+                raise LoginRefused(f"{admission.maildrop!r} is an account's; another checker vouched for it")
             return
         account = self.accounts.get(fold(admission.account))
         if account is None or account.disabled or account.version != admission.version:

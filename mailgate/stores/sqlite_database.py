@@ -47,6 +47,7 @@ class Database:
         self.snapshots = SnapshotCache()
         self.writer = WriterThread(self._open_writer, reactor, "mailgate store writer")
         self.reader = ReaderThread(partial(connect, path), reactor, "mailgate store reader")
+        self.writer.when_read_only = self.reader.reopen
         self._create = create
         self._reactor = reactor
         self._pool: ThreadPool | None = None
@@ -111,8 +112,11 @@ class Database:
         connection = connect(self.path)
         try:
             cursor = connection.cursor()
-            cursor.execute("BEGIN")
-            return operation(cursor, *args)
+            try:
+                cursor.execute("BEGIN")
+                return operation(cursor, *args)
+            finally:
+                cursor.close()
         finally:
             connection.close()
 

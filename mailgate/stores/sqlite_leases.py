@@ -80,7 +80,7 @@ def take(cursor: Cursor, holder: Holder, wanted: Wanted, session: str) -> Admitt
                            "account": wanted.account_key})
     maildrop_id, change, version, disabled, last_ms, held, alive, fenced, now_ms = cursor.fetchone()
     if fenced:
-        raise LoginRefused(f"{wanted.maildrop!r} is an account's, and another checker vouched for it")
+        raise LoginRefused(f"{wanted.maildrop!r} is an account's; another checker vouched for it")
     if wanted.account_key is not None and (version is None or disabled or version != wanted.version):
         raise StaleCredential(f"account {wanted.account_key}")
     if held:

@@ -56,6 +56,8 @@ class DatabaseThread:
         self._name = name
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = None
+        self._stale = False     # the connection is to be opened again before it is used
+        self.when_read_only: Callable[[], None] = _ignored     # called in this thread
         self._running = False
         self._stopped: Deferred[None] | None = None
 
@@ -131,6 +133,8 @@ class DatabaseThread:
             self._perform(self._open_connection(), batch)
         except Exception as error:      # whatever it was: nothing of this batch is known to be done
             self._drop_connection()
+            if "readonly" in str(error):        # "attempt to write a readonly database"
+                self.when_read_only()
             for job in batch:
                 job.error = error
             self._answer(batch)
@@ -140,9 +144,23 @@ class DatabaseThread:
         raise NotImplementedError
 
     def _open_connection(self) -> sqlite3.Connection:
+        if self._stale:
+            self._stale = False
+            self._drop_connection()
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
+
+    def reopen(self) -> None:
+        """Open the connection again soon; may be called from any thread.
+
+        SQLite keeps what it found of a file for as long as any connection of the process has it
+        open: on a disk that was mounted read-only, that it cannot be written.
+        """
+        self._stale = True
+        job = Job(_nothing, (), False)
+        job.done = Event()
+        self._queue.put(job)
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -174,9 +192,11 @@ class WriterThread(DatabaseThread):
     def _perform(self, connection: sqlite3.Connection, batch: list[Job]) -> None:
         self._set_sync(connection, any(job.durable for job in batch))
         cursor = connection.cursor()
-        if not _transact(connection, cursor, batch, savepoints=False):
-            _transact(connection, cursor, batch, savepoints=True)
-        cursor.close()
+        try:
+            if not _transact(connection, cursor, batch, savepoints=False):
+                _transact(connection, cursor, batch, savepoints=True)
+        finally:
+            cursor.close()
         self._answer(batch)
 
     def _open_connection(self) -> sqlite3.Connection:
@@ -205,11 +225,12 @@ class ReaderThread(DatabaseThread):
     def _read(self, job: Job) -> None:
         try:
             cursor = self._open_connection().cursor()
-            job.value = job.operation(cursor, *job.args)
-            cursor.close()      # a statement left open would hold the log's end for ever
+            try:
+                job.value = job.operation(cursor, *job.args)
+            finally:
+                cursor.close()      # a statement left open would hold the log's end for ever
         except MailgateError as error:
             job.error = error
-            cursor.close()
         except Exception as error:
             job.error = error
             self._drop_connection()
@@ -226,8 +247,8 @@ def _transact(connection: sqlite3.Connection, cursor: sqlite3.Cursor, batch: lis
         try:
             job.value, job.error = job.operation(cursor, *job.args), None
         except Exception as error:
-            if not connection.in_transaction:
-                raise       # SQLite undid the whole transaction
+            if not connection.in_transaction or isinstance(error, sqlite3.OperationalError):
+                raise       # SQLite undid the whole transaction, or the connection is of no use
             job.error = error
             if savepoints:
                 cursor.execute("ROLLBACK TO job")
@@ -238,6 +259,10 @@ def _transact(connection: sqlite3.Connection, cursor: sqlite3.Cursor, batch: lis
             cursor.execute("RELEASE job")
     cursor.execute("COMMIT")
     return True
+
+
+def _ignored() -> None:
+    """What is called where nobody wants to know."""
 
 
 def _nothing(cursor: sqlite3.Cursor) -> None:

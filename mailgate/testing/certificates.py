@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ class Authority:
 
     def issue(self, *names: str, key: str = "ec", client: bool = False,
               begins: timedelta = timedelta(days=-1), ends: timedelta = timedelta(days=VALID_DAYS)) -> Issued:
-        """Issue a certificate for host names, or for a client's name; times count from now."""
+        """Issue a certificate for host names and addresses, or for a client's name; times count from now."""
         private = make_key(key)
         now = datetime.now(timezone.utc)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -75,7 +76,7 @@ class Authority:
                    .add_extension(x509.ExtendedKeyUsage([usage]), critical=False))
         if not client:
             builder = builder.add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+                x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         return Issued(certificate, certificate.public_bytes(Encoding.PEM) + self._path_pem, _key_pem(private))
 
@@ -89,6 +90,13 @@ def _builder(subject: x509.Name, issuer: Authority, key: Any, begins: datetime,
             .public_key(key.public_key()).serial_number(x509.random_serial_number())
             .not_valid_before(begins).not_valid_after(ends)
             .add_extension(own, critical=False).add_extension(signers, critical=False))
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:

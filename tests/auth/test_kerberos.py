@@ -146,6 +146,20 @@ class TicketTests(KerberosCase):
         self.assertEqual(theirs, {})
         self.assertEqual(self.mit(good)[6], b"\x02\x01\x22")
 
+    def test_unknown_realm(self) -> None:
+        """A ticket of a KDC that has nothing to do with ours, for a service of the same name: as MIT's too."""
+        strange = Realm(home.folder / "strange", "STRANGE.EXAMPLE")
+        try:
+            strange.add("alice", SERVICE)
+            made = strange.client({"do": "request", "server": SERVICE, "mutual": True},
+                                  KRB5CCNAME=str(strange.log_in("alice")))
+        finally:
+            strange.stop()
+        octets = bytes.fromhex(made["request"])
+        ours, theirs = fields(self.refusal(octets).reply), self.mit(octets)
+        self.assertEqual((ours[6], ours[11]), (theirs[6], theirs[11]))
+        self.assertIn(ours[6][-1], (35, 44))
+
     def mit(self, octets: bytes, shift: float = 0) -> dict[int, bytes]:
         """Return what MIT's krb5_recvauth answers, in a process of its own with its own replay cache."""
         replays = home.folder / "replays-of-mit"

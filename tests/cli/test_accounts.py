@@ -200,6 +200,47 @@ class LoadTests(AccountCase):
         self.refused(66, "account", "load", str(self.folder / "nothing"))
 
 
+class OtherCheckersTests(CommandCase):
+    """Names that another checker's users have maildrops by."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        envelope = Envelope(b"", b"alice@mail.example.org", 1)
+        delivery = self.store.deliver()
+        delivery.write(b"x\n")
+        self.successResultOf(delivery.commit([Placement("alice", None, envelope, account=False)]))
+
+    def test_become_no_account(self) -> None:
+        """Refused with 65, by name or address, added or loaded; nothing is there of it."""
+        for arguments, stdin in (
+                (("add", "Alice", "--password-stdin"), b"x\n"),
+                (("add", "alice", "--sdps", "--password-stdin"), b"x\n"),
+                (("load", "-"), b"bob:{PLAIN}x\nalice:{PLAIN}x\n")):
+            self.assertIn("is the maildrop of another checker's user",
+                          self.refused(65, "account", *arguments, stdin=stdin))
+        self.assertEqual(self.succeed("account", "list"), "")
+        self.assertEqual(len(self.held("alice")), 1)
+
+    def test_remove(self) -> None:
+        """Takes the mail, and the name is free; again, or for nobody's, it is no fault."""
+        for _ in range(2):
+            self.succeed("maildrop", "remove", "ALICE")
+        self.assertEqual(self.held("alice"), [])
+        self.add("alice")
+
+    def test_remove_of_an_account(self) -> None:
+        """Is another command's: by none of its names."""
+        self.add("mrose", "--address", "rose@example.org")
+        for name in ("mrose", "rose@example.org"):
+            self.assertIn("mailgate account remove mrose", self.refused(65, "maildrop", "remove", name))
+
+    def test_remove_while_it_is_open(self) -> None:
+        """A session keeps it."""
+        self.open("alice")
+        self.refused(75, "maildrop", "remove", "alice")
+        self.assertEqual(len(self.held("alice")), 1)
+
+
 class MaildropListTests(CommandCase):
     def test_lines(self) -> None:
         """TAB-separated; the null sender is <>; what could break a line is escaped."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +67,20 @@ class StoredTests(DeliverCase):
         """With several recipients none of them is told of the others."""
         self.deliver("mrose", "fred@xyz.mail.example.org")
         self.assertNotIn(b"for <", self.contents("mrose")[0])
+
+    def test_account_that_is_removed_meanwhile(self) -> None:
+        """Between the recipient and the message's end: 67, nobody has it, and no maildrop is left of it."""
+        begin = self.store.deliver
+
+        def deliver() -> Any:
+            self.successResultOf(self.store.accounts.remove("mrose"))
+            return begin()
+
+        self.patch(self.store, "deliver", deliver)
+        self.assertIn("no such user here", self.refused(
+            67, "deliver", "--from", "", "mrose", "fred@xyz.mail.example.org", stdin=MESSAGE))
+        self.assertEqual((self.held("mrose"), self.held("xyz")), ([], []))
+        self.add("mrose")
 
     def test_from_lines(self) -> None:
         """Lines in front that are no header are dropped: an mbox separator, UUCP's marks."""

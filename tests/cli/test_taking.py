@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailgate.cli.taking import Progress
-from mailgate.errors import OverQuota
+from mailgate.errors import NoSuchAccount, OverQuota
 from mailgate.importing.mbox import Mbox
 from tests.cli.base import CommandCase
 
@@ -53,6 +53,19 @@ class ContentTests(ImportCase):
         self.assertEqual(self.contents("mrose"), [
             b"Return-Path: <a@b>\r\nReceived: x\r\nSubject: hi\r\n\r\n.body\r\n>From x\r\na\rb\0\r\n"])
         self.assertEqual(self.held("mrose")[0].octets, len(self.contents("mrose")[0]))
+
+    def test_account_that_is_removed_meanwhile(self) -> None:
+        """Its mail is nobody's: told for each message, and no maildrop is left of it."""
+        path, begin = self.mbox(b"A: 1\n\n", b"A: 2\n\n"), self.store.deliver
+
+        def deliver() -> Any:
+            self.store.accounts.remove("mrose").addErrback(lambda failure: failure.trap(NoSuchAccount))
+            return begin()
+
+        self.patch(self.store, "deliver", deliver)
+        self.assertEqual(self.refused(67, "import", "mrose", str(path)).count("no such user here"), 2)
+        self.add("mrose")
+        self.assertEqual(self.held("mrose"), [])
 
     def test_without_return_path(self) -> None:
         """Else the envelope stands in front, as after any delivery."""

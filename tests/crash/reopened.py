@@ -61,8 +61,9 @@ class Reopened:
         return result
 
     def open(self, maildrop: str) -> IMaildrop:
-        """Open a maildrop. Raises: MaildropInUse."""
-        return self.wait(self.store.open(Admission(maildrop)))
+        """Open an account's maildrop. Raises: MaildropInUse."""
+        account = self.wait(self.store.accounts.get(maildrop))
+        return self.wait(self.store.open(Admission(account.name, None, account.name, account.version)))
 
     def contents(self, maildrop: IMaildrop) -> list[bytes]:
         """Return every message of an open maildrop as RETR gives it, compared with its size."""

@@ -11,10 +11,11 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.needs import needs
+from tests.needs import needs, unavailable
 from tests.services import WAIT_SECONDS
 
 SHOWN_OCTETS = 48       # of the data that a call reads or writes
@@ -32,6 +33,26 @@ class Call(NamedTuple):
     result: str
     began: int
     ended: int
+
+
+def needs_strace() -> str:
+    """Return strace's path. Raises: as `needs`, also where it may not attach to a process of ours."""
+    path = needs("strace")
+    if not _may_attach():
+        unavailable("strace may not attach to processes here: needs root, or kernel.yama.ptrace_scope = 0")
+    return path
+
+
+@cache
+def _may_attach() -> bool:
+    with subprocess.Popen(["sleep", str(WAIT_SECONDS)]) as sleeper:
+        try:
+            with attached(sleeper.pid, "-o", "/dev/null"):
+                return True
+        except AssertionError:
+            return False
+        finally:
+            sleeper.kill()
 
 
 @contextmanager

@@ -17,8 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.crash.dialogue import Lmtp, Pop3
 from tests.crash.reopened import Reopened
-from tests.crash.strace import attached, failing
-from tests.needs import needs
+from tests.crash.strace import attached, failing, needs_strace
 from tests.services import HOSTNAME, WAIT_SECONDS, Service, Site, wait_for
 
 NAMES = ("mrose", "tims")
@@ -231,7 +230,7 @@ class FileSizeTests(DiskCase):
 class ReadOnlyTests(DiskCase):
     def test_disk_turns_read_only(self) -> None:
         """As a kernel does after errors of a disk: every write fails, what is there can be read."""
-        needs("strace")
+        needs_strace()
         self.make_site()
         service = self.start()
         with Pop3(service.pop3_port) as pop3, Lmtp(service.lmtp_port) as lmtp:
@@ -280,7 +279,7 @@ class ReadOnlyTests(DiskCase):
 
 class FailingDiskTests(DiskCase):
     def setUp(self) -> None:
-        needs("strace")
+        needs_strace()
         self.make_site()
         self.service = self.start()
 

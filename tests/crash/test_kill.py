@@ -19,8 +19,7 @@ from tests.crash.dialogue import Lmtp, Pop3
 from tests.crash.forked import HASTY, Child
 from tests.crash.lanes import LARGE_OCTETS, NAMES, SENDER, SMALL_OCTETS, Job, Lane, Lanes
 from tests.crash.ledger import Copy, token_of
-from tests.crash.strace import attached, killing
-from tests.needs import needs
+from tests.crash.strace import attached, killing, needs_strace
 from tests.services import HOSTNAME, Service
 
 LANES = 6
@@ -49,7 +48,7 @@ class KillTests(SynchronousTestCase):
         cls.lanes.close()
 
     def setUp(self) -> None:
-        needs("strace")
+        needs_strace()
 
     def run_rounds(self, jobs: Sequence[tuple[str, Job]], least: int) -> tuple[int, int]:
         """Run jobs that take so many rounds; return how many acts without an answer were undone, and done."""
@@ -166,7 +165,7 @@ def die_in_command(lane: Lane, call: str, number: int) -> bool:
     copies, content = lane.message(LARGE_OCTETS)
     ran = lane.site.command(
         "deliver", "--from", SENDER, *(f"{name}@{HOSTNAME}" for name in NAMES), stdin=content,
-        prefix=[needs("strace"), "-f", *killing(call, number)])
+        prefix=[needs_strace(), "-f", *killing(call, number)])
     assert ran.returncode in (0, -9), ran
     if ran.returncode == 0:
         for copy in copies:

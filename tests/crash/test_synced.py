@@ -15,8 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.crash.dialogue import Lmtp, Pop3
 from tests.crash.forked import UNSYNCED, Forks
-from tests.crash.strace import Call, read_trace, traced, tracing
-from tests.needs import needs
+from tests.crash.strace import Call, needs_strace, read_trace, traced, tracing
 from tests.services import HOSTNAME, Site
 
 SMALL = b"Subject: small\r\n\r\nhello\r\n"
@@ -29,7 +28,7 @@ _QUOTED = re.compile(r'"([^"]*)"')
 
 class SyncTests(SynchronousTestCase):
     def setUp(self) -> None:
-        needs("strace")
+        needs_strace()
         self.folder = Path(self.mktemp()).absolute()
         self.data = self.folder / "data"
         self.data.mkdir(parents=True)
@@ -51,7 +50,7 @@ class SyncTests(SynchronousTestCase):
     def test_first_delivery_of_a_service(self) -> None:
         """Seen from the start of twistd, which makes a new log: its name, too, is on disk before 250."""
         service = self.site.start(
-            [needs("strace"), "-D", "-f", "--seccomp-bpf", *tracing(self.trace, "-e", CALLS)])
+            [needs_strace(), "-D", "-f", "--seccomp-bpf", *tracing(self.trace, "-e", CALLS)])
         self.addCleanup(service.end)
         with Lmtp(service.lmtp_port) as client:
             self.assertTrue(client.deliver("", ["mrose"], SMALL)[0].startswith(b"250 "))
@@ -134,7 +133,7 @@ class SyncTests(SynchronousTestCase):
     def commanded(self, *arguments: str, stdin: bytes) -> tuple[list[Call], Call]:
         """Run a command that exits with 0; return its calls, and the exit as the last of them."""
         ran = self.site.command(*arguments, stdin=stdin, prefix=[
-            needs("strace"), "-f", "--seccomp-bpf", *tracing(self.trace, "-e", CALLS)])
+            needs_strace(), "-f", "--seccomp-bpf", *tracing(self.trace, "-e", CALLS)])
         self.assertEqual(ran.returncode, 0, ran)
         calls = read_trace(self.trace)
         self.existing = {path for path in self.existing if not path.endswith(("-wal", "-shm"))}

@@ -1,4 +1,4 @@
-"""Every mechanism with real clients: curl, mpop (GNU SASL), fetchmail, poplib, scramp; in clear and in TLS."""
+"""Every mechanism with real clients: curl, mpop (GNU SASL), fetchmail, getmail, poplib, scramp."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.testing.certificates import Authority
 from tests.auth.sasl.test_scram import Client
-from tests.interop.programs import Ran, curl, fetchmail, mda_into, run
+from tests.auth.tokens import AUDIENCE, ISSUER, Issuer
+from tests.interop.programs import Ran, curl, fetchmail, getmail, mda_into, run
 from tests.interop.talk import CLIENT_SECONDS, PASSWORD
 from tests.needs import needs
 from tests.services import HOSTNAME, Service, Site
 
 LOGIN_DENIED = 67       # curl's
 MESSAGE = b"Subject: one\r\n\r\nhello\r\n"
-EVERYTHING = ('mechanisms = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL",'
-              ' "CRAM-MD5", "PLAIN", "LOGIN"]')
+EVERYTHING = ('mechanisms = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1",'
+              ' "EXTERNAL", "OAUTHBEARER", "XOAUTH2", "CRAM-MD5", "PLAIN", "LOGIN"]')
 FURTHER = """\
 [[listen]]
 protocol = "pop3"
@@ -43,6 +44,13 @@ certificate_name = "common-name"
 [tls]
 certificate = "cert.pem"
 key = "key.pem"
+[[checker]]
+kind = "store"
+[[checker]]
+kind = "oauth"
+keys = "keys.json"
+issuer = "{issuer}"
+audience = "{audience}"
 [pop3]
 apop = true
 """
@@ -61,7 +69,10 @@ class Everything:
         self.issued.write(self.folder)
         (self.folder / "ca.pem").write_bytes(authority.pem)
         self.authority = authority
-        self.site = Site(self.folder, further=FURTHER.format(everything=EVERYTHING))
+        self.issuer = Issuer()
+        self.issuer.write(self.folder / "keys.json")
+        self.site = Site(self.folder, further=FURTHER.format(
+            everything=EVERYTHING, issuer=ISSUER, audience=AUDIENCE))
         for name in ("user", "other"):
             self.site.succeed("account", "add", name, "--scram", "--apop", "--password-stdin",
                               stdin=PASSWORD.encode())
@@ -117,12 +128,14 @@ class CurlTests(ClientCase):
 
     def test_inside_tls(self) -> None:
         """pop3s, and STLS by --ssl-reqd; PLAIN, LOGIN and CRAM-MD5."""
-        trust = ("--cacert", str(house.folder / "ca.pem"), "--resolve", f"{HOSTNAME}:{house.secure}:127.0.0.1",
+        trust = ("--cacert", str(house.folder / "ca.pem"), "--resolve",
+                 f"{HOSTNAME}:{house.secure}:127.0.0.1",
                  "--resolve", f"{HOSTNAME}:{house.clear}:127.0.0.1")
         for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
             for url, how in ((f"pop3s://{HOSTNAME}:{house.secure}/1", []),
                              (f"pop3://{HOSTNAME}:{house.clear}/1", ["--ssl-reqd"])):
-                ran = run([needs("curl"), "-q", "-s", "-S", "-v", "--max-time", "30", "--user", f"user:{PASSWORD}",
+                ran = run([needs("curl"), "-q", "-s", "-S", "-v", "--max-time", "30", "--user",
+                           f"user:{PASSWORD}",
                            *trust, *how, "--login-options", f"AUTH={mechanism}", url], folder=self.folder)
                 self.assertEqual(ran.code, 0, ran.told)
                 self.assertTrue(ran.out.endswith(b"hello\r\n"))
@@ -143,7 +156,8 @@ class MpopTests(ClientCase):
         program = needs("mpop")
         for name in ("cur", "new", "tmp"):
             (self.folder / "mail" / name).mkdir(parents=True, exist_ok=True)
-        secure = f"tls on\ntls_starttls off\ntls_trust_file {house.folder}/ca.pem\ntls_host_override {HOSTNAME}"
+        secure = ("tls on\ntls_starttls off\n"
+                  f"tls_trust_file {house.folder}/ca.pem\ntls_host_override {HOSTNAME}")
         rc_file = self.folder / "mpoprc"
         rc_file.write_text(f"""\
 account default
@@ -152,13 +166,14 @@ port {house.secure if tls else house.clear}
 {secure if tls else "tls off"}
 auth {mechanism}
 user {user}
-password {password}
+passwordeval cat {self.folder}/password
 delivery maildir {self.folder}/mail
 uidls_file {self.folder}/uidls-{mechanism}
 keep on
 {extra}
 """)
         rc_file.chmod(0o600)
+        (self.folder / "password").write_text(password)     # too long for a line of the file
         ran = run([program, f"--file={rc_file}", "--debug"], folder=self.folder)
         self.assertEqual(ran.code, code, ran.everything)
         return ran
@@ -174,6 +189,14 @@ keep on
         for mechanism in ("plain", "login", "scram-sha-256", "scram-sha-1", "cram-md5"):
             self.fetch(mechanism, 0, tls=True)
             self.fetch(mechanism, 77, password="wrong", tls=True)
+
+    def test_tokens(self) -> None:
+        """The token stands where the password would."""
+        good, bad = house.issuer.token("user").decode(), house.issuer.token("user", exp=1).decode()
+        for mechanism in ("oauthbearer", "xoauth2"):
+            self.fetch(mechanism, 0, password=good, tls=True)
+            self.fetch(mechanism, 77, password=bad, tls=True)
+            self.fetch(mechanism, 77, password=house.issuer.token("other").decode(), tls=True)
 
     def test_external(self) -> None:
         """The name in a client's certificate is its login name; a stranger's certificate is none."""
@@ -208,9 +231,43 @@ class FetchmailTests(ClientCase):
         self.assertIn("Authorization failure", ran.everything)
 
 
+class CurlTokenTests(ClientCase):
+    def test_tokens(self) -> None:
+        """Short ones and long ones, by both mechanisms, with and without an initial response."""
+        for mechanism in ("OAUTHBEARER", "XOAUTH2"):
+            for ir in ([], ["--sasl-ir"]):
+                for claims in ({}, {"groups": ["x" * 20_000]}):
+                    token = house.issuer.token("user", **claims).decode()
+                    ran = curl(house.clear, "1", "--login-options", f"AUTH={mechanism}", *ir,
+                               "--oauth2-bearer",
+                               token, user="user", folder=self.folder)
+                    self.assertEqual(ran.code, 0, ran.told[-3000:])
+                bad = house.issuer.token("user", aud="another").decode()
+                ran = curl(house.clear, "1", "--login-options", f"AUTH={mechanism}", *ir, "--oauth2-bearer",
+                           bad,
+                           user="user", folder=self.folder)
+                self.assertEqual(ran.code, LOGIN_DENIED, ran.told)
+
+
+class GetmailTests(ClientCase):
+    def fetch(self, token: bytes, code: int) -> Ran:
+        ran = getmail(self.folder, house.clear, {
+            "type": "SimplePOP3Retriever", "username": "user", "password": token.decode(),
+            "use_xoauth2": "true"})
+        self.assertEqual(ran.code, code, ran.everything)
+        return ran
+
+    def test_xoauth2(self) -> None:
+        """A good token fetches, a bad one is told and fetches nothing."""
+        self.fetch(house.issuer.token("user", exp=1), 127)
+        self.fetch(house.issuer.token("user"), 0)
+        self.assertEqual(len(list((self.folder / "mail").iterdir())), 1)
+
+
 class PoplibTests(ClientCase):
     def test_apop(self) -> None:
-        for name, password, good in (("user", PASSWORD, True), ("user", "wrong", False), ("nobody", "x", False)):
+        for name, password, good in (("user", PASSWORD, True), ("user", "wrong", False),
+                                     ("nobody", "x", False)):
             client = poplib.POP3("127.0.0.1", house.clear, timeout=CLIENT_SECONDS)
             if good:
                 self.assertTrue(client.apop(name, password).startswith(b"+OK"))
@@ -327,7 +384,8 @@ class ScrampTests(ClientCase):
             self.addCleanup(other.close)
             reply = self.log_in(one, "SCRAM-SHA-256-PLUS", binding=other.binding(kind))
             self.assertTrue(reply.startswith(b"-ERR [AUTH]"), reply)
-            self.assertRaises((AssertionError, SSL.ZeroReturnError, SSL.SysCallError, OSError), one.say, b"CAPA")
+            self.assertRaises((AssertionError, SSL.ZeroReturnError, SSL.SysCallError, OSError), one.say,
+                              b"CAPA")
 
     def test_unique_is_not_of_tls_1_3(self) -> None:
         wire = Wire(house.secure, tls=SSL.TLS1_3_VERSION)
@@ -337,10 +395,11 @@ class ScrampTests(ClientCase):
 
     def test_announced(self) -> None:
         """-PLUS inside TLS only; unasked, what every account keeps keys for."""
-        for port, tls, said in ((house.unasked, None, b"SASL SCRAM-SHA-256 SCRAM-SHA-1 PLAIN"),
+        for port, tls, said in ((house.unasked, None,
+                                 b"SASL SCRAM-SHA-256 SCRAM-SHA-1 OAUTHBEARER XOAUTH2 PLAIN"),
                                 (house.secure, SSL.TLS1_3_VERSION,
-                                 b"SASL SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5"
-                                 b" PLAIN LOGIN")):
+                                 b"SASL SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-1"
+                                 b" OAUTHBEARER XOAUTH2 CRAM-MD5 PLAIN LOGIN")):
             wire = Wire(port, tls=tls)
             self.addCleanup(wire.close)
             lines = [wire.say(b"CAPA")]

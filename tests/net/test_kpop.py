@@ -135,8 +135,9 @@ class ConversationTests(KpopCase):
 
     def test_every_cut(self) -> None:
         octets = EXCHANGE + ALICE + b"QUIT\r\n"
+        factory = self.factory()
         for at in range(len(octets) + 1):
-            peer = self.connect()
+            peer = self.connect(factory)
             peer.say(octets[:at])
             peer.say(octets[at:])
             self.assertEqual(peer.received, OPENED + WELCOME + b"+OK goodbye\r\n", at)
@@ -325,9 +326,10 @@ class EndTests(KpopCase):
     def test_vanishing_at_every_octet(self) -> None:
         """Nothing is left: no lease, no delayed call, no connection; whatever answers later."""
         octets = EXCHANGE + ALICE + b"STAT\r\n"
+        factory = self.factory()
         for at in range(len(octets) + 1):
             for reason in (ConnectionLost(), ConnectionDone()):
-                peer = self.connect()
+                peer = self.connect(factory)
                 peer.say(octets[:at])
                 peer.vanish(reason)
                 self.nothing_left()

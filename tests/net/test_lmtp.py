@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
-from twisted.internet.threads import deferToThread
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -152,6 +152,29 @@ class SocketTests(ServiceCase):
         self.assertEqual(refused, {})
         stored = read_only(self.store, "fred")
         self.assertTrue(stored.endswith(b" +0000\r\n" + (b"." + line) * (20_000_000 // len(line))))
+
+
+    @inlineCallbacks
+    def test_account_that_is_removed_before_the_end(self) -> Any:
+        """Between RCPT and the end of the message: 550 for it alone, nothing for the next of its name."""
+        port = yield self.listen_tcp()
+
+        def send() -> list[Any]:
+            with smtplib.LMTP("127.0.0.1", port) as client:
+                client.ehlo_or_helo_if_needed()
+                client.mail("s@y")
+                accepted = [client.rcpt(path)[0] for path in ("fred@mail.example", "any@host.example")]
+                blockingCallFromThread(global_reactor, self.store.accounts.remove, "fred")
+                client.docmd("DATA")
+                client.send(b"Subject: s\r\n\r\ntext\r\n.\r\n")
+                return [accepted, client.getreply(), client.getreply()[0]]
+
+        accepted, (code, words), other = yield deferToThread(send)
+        self.assertEqual((accepted, code, other), ([250, 250], 550, 250))
+        self.assertTrue(words.startswith(b"5.1.1 "), words)
+        self.assertEqual(len((yield self.store.scan("host"))), 1)
+        yield self.store.accounts.add([Account("fred", addresses=("fred@mail.example",))])
+        self.assertEqual((yield self.store.scan("fred")), [])
 
 
 class StreamingTests(SynchronousTestCase):

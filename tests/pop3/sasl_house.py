@@ -98,7 +98,8 @@ class SaslCase(SynchronousTestCase):
         peer = SaslHouse(**house).connect(address)
         peer.received.clear()
         peer.say(b"CAPA\r\n")
-        said = [line[5:].split() for line in bytes(peer.received).decode().splitlines() if line[:5] == "SASL "]
+        lines = bytes(peer.received).decode().splitlines()
+        said = [line[5:].split() for line in lines if line.startswith("SASL ")]
         peer.received.clear()
         peer.say(b"AUTH\r\n")
         listed = bytes(peer.received).decode().splitlines()[1:-1]

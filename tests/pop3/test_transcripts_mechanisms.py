@@ -22,7 +22,8 @@ from tests.pop3.staging import QUICK
 
 STAMP = "<000102030405060708090a0b0c0d0e0f@mail.example.org>"
 CONTEXTS = Account("user", verifiers=verifiers_for([b"pencil"], ("cram",)), addresses=("user@example.org",))
-BLANKS = Account("xyz", sdps=True, verifiers=verifiers_for([b"pencil"], ("apop",)), domains=("xyz.example.org",))
+BLANKS = Account("xyz", sdps=True, verifiers=verifiers_for([b"pencil"], ("apop",)),
+                 domains=("xyz.example.org",))
 HASH_ONLY = Account("user", verifiers=verifiers_for([b"pencil"]), addresses=("user@example.org",))
 DISABLED = replace(USER, disabled=True)
 
@@ -159,7 +160,8 @@ class CramTests(SaslCase):
 
     def test_cancel_and_malformed(self) -> None:
         script = "".join(f"C: AUTH CRAM-MD5\nS: + *\nC: {line}\nS: -ERR *\n" for line in (
-            "*", "", "dXNlcg==", coded(b" " + b"0" * 32), coded(b"user " + b"0" * 31), coded(b"user " + b"0" * 33),
+            "*", "", "dXNlcg==", coded(b" " + b"0" * 32), coded(b"user " + b"0" * 31),
+            coded(b"user " + b"0" * 33),
             coded(b"user  "), coded(b"user " + b"g" * 32), "user"))
         self.play(script + "C: STAT\nS: -ERR *\n")
 
@@ -176,7 +178,8 @@ class CramTests(SaslCase):
         self.assertIn(b"\r\n+OK maildrop", bytes(peer.received))
         self.assertIn(b"CRAM-MD5", factory.mechanisms)
         checker.credentialInterfaces = checker.credentialInterfaces[:1]
-        self.assertNotIn(b"CRAM-MD5", POP3Factory(Portal(Realm([]), [checker]), policy=self.policy).mechanisms)
+        self.assertNotIn(b"CRAM-MD5",
+                         POP3Factory(Portal(Realm([]), [checker]), policy=self.policy).mechanisms)
 
 
 def apop(name: str, password: bytes = b"pencil", stamp: str = STAMP) -> str:
@@ -199,7 +202,8 @@ class ApopTests(SaslCase):
 
     def test_login(self) -> None:
         """In any case of letters, in clear from anywhere: no password crosses the wire."""
-        for line in (apop("user"), apop("user").replace("APOP", "apop"), apop("user")[:10] + apop("user")[10:].upper()):
+        for line in (apop("user"), apop("user").replace("APOP", "apop"),
+                     apop("user")[:10] + apop("user")[10:].upper()):
             self.play(f"""
                 C: {line}
                 S: +OK *
@@ -215,7 +219,8 @@ class ApopTests(SaslCase):
 
     def test_refused(self) -> None:
         """The same words for all; the state is AUTHORIZATION, and the next try may be good."""
-        for account, line in ((USER, apop("user", b"wrong")), (USER, apop("nobody")), (DISABLED, apop("user")),
+        for account, line in ((USER, apop("user", b"wrong")), (USER, apop("nobody")),
+                              (DISABLED, apop("user")),
                               (HASH_ONLY, apop("user")), (CONTEXTS, apop("user")),
                               (USER, apop("user", stamp="<other@mail.example.org>"))):
             self.play(f"""

@@ -40,7 +40,8 @@ class ScramTests(SaslCase):
     def play(self, script: str, **house: object) -> None:
         self.converse(script, **{"accounts": ACCOUNTS, **house})
 
-    def exchange(self, client: Client | None = None, mechanism: str = "SCRAM-SHA-256", **house: object) -> dict:
+    def exchange(self, client: Client | None = None, mechanism: str = "SCRAM-SHA-256",
+                 **house: object) -> dict:
         """Return the parts of a whole exchange, for a script."""
         client = client or Client()
         first = server_first(client, mechanism, **house)
@@ -112,7 +113,8 @@ class ScramTests(SaslCase):
             challenges = iter(("S: + {challenge}\n", "S: + {signature}\n"))
             for line in lines[:-1]:
                 script += f"C: {line}\n{next(challenges)}"
-            script += f"C: {lines[-1]}\nS: -ERR malformed*\nC: STAT\nS: -ERR *\nC: QUIT\nS: +OK *\nS: (closed)\n"
+            script += f"C: {lines[-1]}\nS: -ERR malformed*\nC: STAT\nS: -ERR *\nC: QUIT\nS: +OK *\n"
+            script += "S: (closed)\n"
             self.play(script.format(**parts))
 
     def test_empty_initial_response(self) -> None:
@@ -157,7 +159,8 @@ class ScramTests(SaslCase):
         self.assertEqual(salt(b"nobody"), salt(b"nobody"))
         self.assertEqual(salt(b"nobody"), salt(b"NoBody"))
         self.assertNotEqual(salt(b"nobody"), salt(b"somebody"))
-        self.assertNotEqual(salt(b"nobody"), salt(b"nobody", house=SaslHouse(accounts=ACCOUNTS, secret=b"another")))
+        self.assertNotEqual(salt(b"nobody"),
+                            salt(b"nobody", house=SaslHouse(accounts=ACCOUNTS, secret=b"another")))
         self.assertEqual(len(salt(b"nobody")), len(salt(b"user")))
         self.assertEqual(salt(b"nobody").split(b",")[1], salt(b"user").split(b",")[1])
 
@@ -291,7 +294,8 @@ class AnnouncedTests(SaslCase):
 
     def test_by_setting(self) -> None:
         """What a setting names is announced regardless, and nothing else is there."""
-        self.assertEqual(self.mechanisms(accounts=ACCOUNTS, policy=offering("SCRAM-SHA-256")), ["SCRAM-SHA-256"])
+        self.assertEqual(self.mechanisms(accounts=ACCOUNTS, policy=offering("SCRAM-SHA-256")),
+                         ["SCRAM-SHA-256"])
         self.converse("""
             C: AUTH PLAIN AHVzZXIAcGVuY2ls
             S: -ERR *

@@ -379,7 +379,8 @@ class AccountStoreContract(StoreHooks):
         accounts = await self.accounts(FRED)
         seen = [await accounts.changes()]
         self.assertEqual(await accounts.changes(), seen[0])
-        for change in (lambda: accounts.add([Account("new")]), lambda: accounts.set_verifiers("new", ["{PLAIN}x"]),
+        for change in (lambda: accounts.add([Account("new")]),
+                       lambda: accounts.set_verifiers("new", ["{PLAIN}x"]),
                        lambda: accounts.set_disabled("new", True), lambda: accounts.remove("new")):
             await change()
             seen.append(await accounts.changes())
@@ -388,7 +389,8 @@ class AccountStoreContract(StoreHooks):
     async def test_who_lacks_a_verifier(self) -> None:
         """By scheme word in any case, with or without suffix; who cannot log in does not count."""
         accounts = await self.accounts(
-            Account("both", verifiers=("{ARGON2ID}x", "{SCRAM-SHA-256}y")), Account("first", verifiers=("{PLAIN}x",)),
+            Account("both", verifiers=("{ARGON2ID}x", "{SCRAM-SHA-256}y")),
+            Account("first", verifiers=("{PLAIN}x",)),
             Account("suffix", verifiers=("{plain.b64}eA==",)), Account("other", verifiers=("{PLAIN-MD5}x",)),
             Account("sly", verifiers=('{ARGON2ID}["{PLAIN}', ', "{PLAIN}')), Account("none"),
             Account("disabled", verifiers=("{ARGON2ID}x",), disabled=True))

@@ -25,7 +25,8 @@ class FenceContract(StoreHooks):
         await store.accounts.add([FRED, XYZ, Account("off", disabled=True)])
         await self.put(store, "fred", MIME)
         session = await other.open(await self.admission(other, "fred"))
-        for name in ("fred", "FRED", "Fred@Example.org", "freddy@example.net", "xyz", "XYZ.example.org", "off"):
+        for name in ("fred", "FRED", "Fred@Example.org", "freddy@example.net", "xyz", "XYZ.example.org",
+                     "off"):
             for view in (None, "jim"):
                 for where in (store, other):
                     await self.fault(LoginRefused, where.open(Admission(name, view)))
@@ -95,7 +96,7 @@ class FenceContract(StoreHooks):
     # Deliveries -------------------------------------------------------------------------------
 
     async def test_mail_for_an_account_that_is_gone(self) -> None:
-        """Is for nobody: no maildrop is made, and the next of that name does not get it; others have theirs."""
+        """Is for nobody: no maildrop is made, the next of that name does not get it; others have theirs."""
         store = await self.make_store()
         await store.accounts.add([FRED, XYZ])
         for content in (MIME, LARGE):

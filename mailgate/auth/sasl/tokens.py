@@ -12,6 +12,8 @@ _GS2 = re.compile(rb"(?:n|y|p=[A-Za-z0-9.-]+),(?:a=([^,]*))?,")
 _PAIR = re.compile(rb"([A-Za-z]+)=([\x09\x0a\x0d\x20-\x7e\x80-\xff]*)", re.DOTALL)
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 
+_ADDRESS = re.compile(rb"[0-9.]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
+
 INVALID_TOKEN = json.dumps({"status": "invalid_token"}).encode()                # RFC 7628 section 3.2.2
 XOAUTH2_INVALID = json.dumps({"status": "400", "schemes": "Bearer"}).encode()   # as its inventors answer
 
@@ -39,10 +41,11 @@ class OAuthBearer:
 
     def _check_place(self, pairs: dict[bytes, bytes]) -> None:
         """Refuse a message that was meant for another server (section 3.1)."""
-        host, port, asked = pairs.get(b"host"), pairs.get(b"port"), self._facts.server_name
+        host, port, asked = pairs.get(b"host", b""), pairs.get(b"port"), self._facts.server_name
         if port is not None and (not port.isdigit() or len(port) > 5):
             raise BadExchange("a port that is no number")
-        if host and asked and host.lower() != asked.lower():
+        named = host and not _ADDRESS.fullmatch(host)      # who was told an address gives that: mpop does
+        if named and asked and host.lower() != asked.lower():
             raise LoginRefused("a message for another host than TLS was begun with")
 
 

@@ -131,14 +131,16 @@ class ExchangeTests(ScramCase):
     def test_names(self) -> None:
         """`=2C` and `=3D` are comma and equals sign; any other `=` fails; authzid has to be the same."""
         for name, read in ((b"a=2Cb=3Dc", b"a,b=c"), ("\u00e4".encode(), "\u00e4".encode())):
-            self.assertEqual(begun().step(b"n,,n=%b,r=abc" % name), Consult(ScramQuestion("SCRAM-SHA-256", read)))
+            self.assertEqual(begun().step(b"n,,n=%b,r=abc" % name),
+                             Consult(ScramQuestion("SCRAM-SHA-256", read)))
             self.assertIsInstance(begun().step(b"n,a=%b,n=%b,r=abc" % (name, name)), Consult)
         for name in (b"a=b", b"a=2cb", b"a=", b"=", b"", b"a\0b", b"\xff"):
             self.assertRaises(BadExchange, begun().step, b"n,,n=%b,r=abc" % name)
         self.assertRaises(LoginRefused, begun().step, b"n,a=other,n=user,r=abc")
 
     def test_malformed_first(self) -> None:
-        for first in (b"", b"n", b"n,,", b"x,,n=user,r=abc", b"n,n=user,r=abc", b"n,,r=abc,n=user", b"n,,n=user",
+        for first in (b"", b"n", b"n,,", b"x,,n=user,r=abc", b"n,n=user,r=abc", b"n,,r=abc,n=user",
+                      b"n,,n=user",
                       b"n,,n=user,r=", b"n,,n=user,r=a b", b"n,,n=user,r=abc,", b"n,,n=user,r=abc,x",
                       b"p=,,n=user,r=abc", b"N,,n=user,r=abc", b" n,,n=user,r=abc", b"n,,n=user,r=abc\n"):
             self.assertRaises(BadExchange, begun().step, first)
