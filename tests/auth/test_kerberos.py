@@ -147,7 +147,7 @@ class TicketTests(KerberosCase):
         self.assertEqual(self.mit(good)[6], b"\x02\x01\x22")
 
     def test_unknown_realm(self) -> None:
-        """A ticket of a KDC that has nothing to do with ours, for a service of the same name: as MIT's too."""
+        """A ticket of a KDC that has nothing to do with ours, for a service of the same name."""
         strange = Realm(home.folder / "strange", "STRANGE.EXAMPLE")
         try:
             strange.add("alice", SERVICE)

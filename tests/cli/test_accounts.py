@@ -5,10 +5,10 @@ from __future__ import annotations
 import getpass
 from typing import Any
 
-from mailgate.auth.schemes import verify
+from mailgate.auth.schemes import scheme_of, verify
 from mailgate.cli.telling import field, printable
 from mailgate.model import Envelope, Listed, Placement
-from tests.cli.base import BrokenStore, CommandCase
+from tests.cli.base import CONFIGURATION, BrokenStore, CommandCase
 
 
 class AccountCase(CommandCase):
@@ -17,6 +17,51 @@ class AccountCase(CommandCase):
 
     def accepts(self, name: str, password: bytes) -> bool:
         return any(verify(one, password) for one in self.account(name).verifiers)
+
+
+class KeepTests(AccountCase):
+    """What is kept of a password beside its hash."""
+
+    def kept(self, name: str) -> list[str]:
+        return [scheme_of(one) for one in self.account(name).verifiers]
+
+    def test_nothing_unless_asked(self) -> None:
+        self.add("a")
+        self.assertEqual(self.kept("a"), ["ARGON2ID"])
+
+    def test_options(self) -> None:
+        self.add("a", "--scram")
+        self.assertEqual(self.kept("a"), ["ARGON2ID", "SCRAM-SHA-256", "SCRAM-SHA-1"])
+        self.add("b", "--cram")
+        self.assertEqual(self.kept("b"), ["ARGON2ID", "CRAM-MD5"])
+        self.add("c", "--scram", "--apop")
+        self.assertEqual(self.kept("c"), ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-1"])
+        self.add("xyz", "--sdps", "--scram", password=b"one\ntwo\n")
+        self.assertEqual(len(self.kept("xyz")), 6)
+        for name in ("a", "b", "c"):
+            self.assertTrue(all(verify(one, b"secret") for one in self.account(name).verifiers))
+
+    def test_by_configuration(self) -> None:
+        self.file.write_text(CONFIGURATION + '[accounts]\nkeep = ["scram"]\n')
+        self.add("a", "--cram")
+        self.assertEqual(self.kept("a"), ["ARGON2ID", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5"])
+        self.add("b", "--hash-only")
+        self.assertEqual(self.kept("b"), ["ARGON2ID"])
+
+    def test_change_of_password(self) -> None:
+        """Keeps what was kept, of the new password; but never a password in clear that nobody asked for."""
+        self.add("a", "--scram", "--cram")
+        self.succeed("account", "passwd", "a", "--password-stdin", stdin=b"new\n")
+        self.assertEqual(self.kept("a"), ["ARGON2ID", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5"])
+        self.assertTrue(all(verify(one, b"new") for one in self.account("a").verifiers))
+        self.succeed("account", "passwd", "a", "--hash-only", "--password-stdin", stdin=b"new\n")
+        self.assertEqual(self.kept("a"), ["ARGON2ID"])
+        self.add("b", "--apop")
+        self.succeed("account", "passwd", "b", "--password-stdin", stdin=b"new\n")
+        self.assertEqual(self.kept("b"), ["ARGON2ID"])
+
+    def test_contradiction(self) -> None:
+        self.refused(64, "account", "add", "a", "--hash-only", "--scram", "--password-stdin", stdin=b"x\n")
 
 
 class AddTests(AccountCase):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 
+from twisted.internet.defer import Deferred
+
 from mailgate.auth.keeping import verifiers_for
 from mailgate.auth.sasl import Facts
+from mailgate.errors import StoreUnavailable
 from mailgate.model import Account
 from tests.auth.sasl.test_scram import Client
 from tests.pop3.sasl_house import (
@@ -221,6 +224,32 @@ class ScramTests(SaslCase):
             C:
             S: +OK *
             """.format(**parts), address=FAR_AWAY)
+
+
+class VanishingTests(SaslCase):
+    def test_while_the_store_is_asked(self) -> None:
+        """Whoever goes between two steps leaves nothing; a fault of the store is an outage."""
+        for fault in (None, StoreUnavailable("away")):
+            for goes in (True, False):
+                house = SaslHouse()
+                pending: Deferred[object] = Deferred()
+                self.patch(house.checker, "scram_secret", lambda scheme, name, pending=pending: pending)
+                peer = house.connect()
+                peer.received.clear()
+                peer.say(f"AUTH SCRAM-SHA-256 {coded(Client().first)}\r\nQUIT\r\n".encode())
+                self.assertEqual(bytes(peer.received), b"")
+                if goes:
+                    peer.vanish()
+                if fault is None:
+                    pending.callback(None)
+                else:
+                    pending.errback(fault)
+                peer.settle()
+                said = b"" if goes else b"+ " if fault is None else b"-ERR [SYS/TEMP] "
+                self.assertTrue(bytes(peer.received).startswith(said), peer.received)
+                if not goes and fault is not None:      # the next line is a command again
+                    self.assertIn(b"\r\n+OK goodbye\r\n", bytes(peer.received))
+                self.check(house)
 
 
 class BindingTests(SaslCase):

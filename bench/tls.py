@@ -1,0 +1,192 @@
+"""Measure what TLS costs a real mailgate: logins, one large message, and idle sessions, beside the same in clear.
+
+    .venv/bin/python bench/tls.py [--repeat 3]
+
+Server and client have a core each where there are two. Figures are medians; CPU is that of the
+server's process, user and system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import smtplib
+import socket
+import ssl
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import run
+
+from mailgate.testing.certificates import Authority
+
+LOGINS = 400
+LARGE_OCTETS = 32 << 20
+READS = 6
+IDLE = 500
+TLS = """
+[limits]
+connections = 10000
+connections_per_network = 10000
+size_octets = 0
+[[listen]]
+protocol = "pop3s"
+endpoint = "tcp:{{pop3s}}:interface=127.0.0.1:backlog=1000"
+[tls]
+certificate = "{name}.pem"
+key = "{name}.key"
+"""
+
+
+class Client:
+    """A connection to the server: in clear, by STLS or inside TLS from the first octet."""
+
+    def __init__(self, port: int, context: ssl.SSLContext | None, how: str,
+                 session: ssl.SSLSession | None = None) -> None:
+        self.socket: Any = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if how == "stls":
+            self.line()
+            self.ask(b"STLS")
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost", session=session)
+        if how != "stls":
+            self.line()
+
+    def line(self) -> bytes:
+        said = b""
+        while not said.endswith(b"\r\n"):
+            piece = self.socket.recv(4096)
+            assert piece, "closed"
+            said += piece
+        assert said.startswith(b"+OK"), said
+        return said
+
+    def ask(self, command: bytes) -> bytes:
+        self.socket.sendall(command + b"\r\n")
+        return self.line()
+
+    def log_in(self, name: str) -> None:
+        self.ask(b"USER " + name.encode())
+        self.ask(b"PASS " + run.PASSWORD.encode())
+
+    def read(self, buffer: bytearray) -> int:
+        """Fetch message 1; return its octets on the wire."""
+        self.socket.sendall(b"RETR 1\r\n")
+        taken, last = 0, b""
+        while not last.endswith(b"\r\n.\r\n"):
+            count = self.socket.recv_into(buffer)
+            assert count, "closed"
+            taken += count
+            last = (last + bytes(buffer[max(0, count - 5):count]))[-5:]
+        return taken
+
+    def quit(self) -> None:
+        self.ask(b"QUIT")
+        self.socket.close()
+
+
+def measured(server: run.Server, work: Callable[[], float], repeat: int) -> float:
+    """Return the median of `work()` (how much was done) for each CPU second of the server."""
+    figures = []
+    for _ in range(repeat):
+        before = server.cpu_seconds()
+        done = work()
+        figures.append(done / max(server.cpu_seconds() - before, 0.01))
+    return statistics.median(figures)
+
+
+def logins(port: int, context: ssl.SSLContext | None, how: str, resumed: bool = False) -> Callable[[], float]:
+    """Return work: logins with their QUIT, one after the other."""
+    def work() -> float:
+        session = None
+        for number in range(LOGINS):
+            client = Client(port, context, how, session if resumed else None)
+            client.log_in(f"u{number % run.USERS:04d}")
+            if resumed and session is None:
+                session = client.socket.session
+            client.quit()
+        return LOGINS
+    return work
+
+
+def reads(port: int, context: ssl.SSLContext | None, how: str) -> Callable[[], float]:
+    """Return work: one large message, again and again, in megabytes."""
+    def work() -> float:
+        client, buffer = Client(port, context, how), bytearray(1 << 20)
+        client.log_in("large0")
+        taken = sum(client.read(buffer) for _ in range(READS))
+        client.quit()
+        return taken / 1e6
+    return work
+
+
+def idle(server: run.Server, port: int, context: ssl.SSLContext | None, how: str) -> float:
+    """Return the octets that an idle, logged-in session takes."""
+    def sessions() -> list[Client]:
+        clients = [Client(port, context, how) for _ in range(IDLE)]
+        for number, client in enumerate(clients):
+            client.log_in(f"i{number:04d}")
+        return clients
+
+    for client in sessions():       # what is remembered of accounts is not the sessions'
+        client.quit()
+    before = server.memory_octets()
+    clients = sessions()
+    after = server.memory_octets()
+    for client in clients:
+        client.quit()
+    return (after - before) / IDLE
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=3)
+    asked = parser.parse_args()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(0, {1})
+    authority = Authority()
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    plain = run.CONFIGURATION
+    for kind in ("ec", "rsa2048"):
+        with tempfile.TemporaryDirectory(prefix="mailgate-bench-") as name:
+            folder, pop3s = Path(name), run.free_port()
+            authority.issue("localhost", key=kind).write(folder, f"{kind}.pem", f"{kind}.key")
+            run.CONFIGURATION = plain + TLS.format(name=kind).replace("{pop3s}", str(pop3s))
+            server = run.Server(folder)
+            try:
+                measure(server, context, kind, pop3s, asked.repeat)
+            finally:
+                server.stop()
+
+
+def measure(server: run.Server, context: ssl.SSLContext, kind: str, pop3s: int, repeat: int) -> None:
+    """Print the figures of one server."""
+    text = b"Subject: large\r\n\r\n" + (b"y" * 76 + b"\r\n") * (LARGE_OCTETS // 78)
+    with smtplib.LMTP("127.0.0.1", server.lmtp) as client:
+        client.sendmail("a@bench.example", ["large0@bench.example"], text)
+    ways = {"in clear": (server.pop3, None, ""), "STLS": (server.pop3, context, "stls"),
+            "pop3s": (pop3s, context, "")}
+    logins(*ways["in clear"])()     # every password is remembered from here on
+    for title, way in ways.items():
+        figure = 1000 / measured(server, logins(*way), repeat)
+        print(f"{kind:8} {title:18} {figure:8.2f} CPU ms a login with QUIT", flush=True)
+    figure = 1000 / measured(server, logins(*ways["pop3s"], resumed=True), repeat)
+    print(f"{kind:8} {'pop3s, resumed':18} {figure:8.2f} CPU ms a login with QUIT", flush=True)
+    if kind == "ec":
+        for title, way in ways.items():
+            print(f"{kind:8} {title:18} {measured(server, reads(*way), repeat):8.0f} MB a CPU second, RETR of "
+                  f"{LARGE_OCTETS >> 20} MB", flush=True)
+        for title, way in ways.items():
+            print(f"{kind:8} {title:18} {idle(server, *way):8.0f} octets an idle session", flush=True)
+
+
+if __name__ == "__main__":
+    main()
