@@ -1,4 +1,4 @@
-"""Measure what TLS costs a real mailgate: logins, one large message, and idle sessions, beside the same in clear.
+"""Measure what TLS costs a real mailgate: logins, one large message, idle sessions; and the same in clear.
 
     .venv/bin/python bench/tls.py [--repeat 3]
 
@@ -9,6 +9,7 @@ server's process, user and system.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import smtplib
@@ -16,7 +17,7 @@ import socket
 import ssl
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +127,16 @@ def reads(port: int, context: ssl.SSLContext | None, how: str) -> Callable[[], f
 
 
 def idle(server: run.Server, port: int, context: ssl.SSLContext | None, how: str) -> float:
-    """Return the octets that an idle, logged-in session takes."""
-    def sessions() -> list[Client]:
-        clients = [Client(port, context, how) for _ in range(IDLE)]
-        for number, client in enumerate(clients):
-            client.log_in(f"i{number:04d}")
-        return clients
+    """Return the octets that an idle, logged-in session takes. The server must have held none before."""
+    def session(number: int) -> Client:
+        client = Client(port, context, how)
+        client.log_in(f"i{number:04d}")
+        return client
 
-    for client in sessions():       # what is remembered of accounts is not the sessions'
-        client.quit()
+    for number in range(IDLE):      # one after the other: what is remembered of accounts is not the sessions'
+        session(number).quit()
     before = server.memory_octets()
-    clients = sessions()
+    clients = [session(number) for number in range(IDLE)]
     after = server.memory_octets()
     for client in clients:
         client.quit()
@@ -154,26 +154,45 @@ def main() -> None:
         os.sched_setaffinity(0, {1})
     authority = Authority()
     context = ssl.create_default_context(cadata=authority.pem.decode())
-    plain = run.CONFIGURATION
     for kind in ("ec", "rsa2048"):
-        with tempfile.TemporaryDirectory(prefix="mailgate-bench-") as name:
-            folder, pop3s = Path(name), run.free_port()
-            authority.issue("localhost", key=kind).write(folder, f"{kind}.pem", f"{kind}.key")
-            run.CONFIGURATION = plain + TLS.format(name=kind).replace("{pop3s}", str(pop3s))
+        with serving(authority, kind) as (server, ports):
+            measure(server, {title: (ports[title], *how) for title, how in ways(context).items()}, kind,
+                    asked.repeat)
+    for title, how in ways(context).items():
+        with serving(authority, "ec") as (server, ports):
+            figure = idle(server, ports[title], *how)
+            print(f"ec       {title:18} {figure:8.0f} octets an idle session", flush=True)
+
+
+def ways(context: ssl.SSLContext) -> dict[str, tuple[ssl.SSLContext | None, str]]:
+    """Return how a client comes in, by title."""
+    return {"in clear": (None, ""), "STLS": (context, "stls"), "pop3s": (context, "")}
+
+
+@contextlib.contextmanager
+def serving(authority: Authority, kind: str) -> Iterator[tuple[run.Server, dict[str, int]]]:
+    """Run a server with a certificate of one kind; give it and its ports."""
+    plain = run.CONFIGURATION
+    with tempfile.TemporaryDirectory(prefix="mailgate-bench-") as name:
+        folder, pop3s = Path(name), run.free_port()
+        authority.issue("localhost", key=kind).write(folder, f"{kind}.pem", f"{kind}.key")
+        run.CONFIGURATION = plain + TLS.format(name=kind).replace("{pop3s}", str(pop3s))
+        try:
             server = run.Server(folder)
-            try:
-                measure(server, context, kind, pop3s, asked.repeat)
-            finally:
-                server.stop()
+        finally:
+            run.CONFIGURATION = plain
+        try:
+            yield server, {"in clear": server.pop3, "STLS": server.pop3, "pop3s": pop3s}
+        finally:
+            server.stop()
 
 
-def measure(server: run.Server, context: ssl.SSLContext, kind: str, pop3s: int, repeat: int) -> None:
+def measure(server: run.Server, ways: Mapping[str, tuple[int, ssl.SSLContext | None, str]], kind: str,
+            repeat: int) -> None:
     """Print the figures of one server."""
     text = b"Subject: large\r\n\r\n" + (b"y" * 76 + b"\r\n") * (LARGE_OCTETS // 78)
     with smtplib.LMTP("127.0.0.1", server.lmtp) as client:
         client.sendmail("a@bench.example", ["large0@bench.example"], text)
-    ways = {"in clear": (server.pop3, None, ""), "STLS": (server.pop3, context, "stls"),
-            "pop3s": (pop3s, context, "")}
     logins(*ways["in clear"])()     # every password is remembered from here on
     for title, way in ways.items():
         figure = 1000 / measured(server, logins(*way), repeat)
@@ -182,10 +201,9 @@ def measure(server: run.Server, context: ssl.SSLContext, kind: str, pop3s: int, 
     print(f"{kind:8} {'pop3s, resumed':18} {figure:8.2f} CPU ms a login with QUIT", flush=True)
     if kind == "ec":
         for title, way in ways.items():
-            print(f"{kind:8} {title:18} {measured(server, reads(*way), repeat):8.0f} MB a CPU second, RETR of "
-                  f"{LARGE_OCTETS >> 20} MB", flush=True)
-        for title, way in ways.items():
-            print(f"{kind:8} {title:18} {idle(server, *way):8.0f} octets an idle session", flush=True)
+            figure = measured(server, reads(*way), repeat)
+            print(f"{kind:8} {title:18} {figure:8.0f} MB a CPU second, RETR of {LARGE_OCTETS >> 20} MB",
+                  flush=True)
 
 
 if __name__ == "__main__":

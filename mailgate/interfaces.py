@@ -95,8 +95,9 @@ class IDelivery(Interface):
 
         Returns one outcome a placement, in order: None once it is on disk, or the MailgateError
         that kept it out (OverQuota, StoreFull ...; NoSuchRecipient, if the maildrop is an account's
-        and the placement says that it is none's, or the other way round). Where placements become durable at different
-        times an outcome may be a Deferred of one, but not with `all_or_nothing`: then one failure
+        and the placement says that it is none's, or the other way round). Where placements become
+        durable at different times an outcome may be a Deferred of one, but not with
+        `all_or_nothing`: then one failure
         keeps all out and the others' outcome is StoreUnavailable. A `delivery_id` that was
         committed before stores nothing and counts as done. So does a placement's identity that the
         maildrop took before, and that is never forgotten: also when the message was removed since.

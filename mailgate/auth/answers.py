@@ -79,7 +79,7 @@ class Answers:
     def checkers(self) -> list[Any]:
         """The portal's checkers, those of a chain one by one."""
         found: list[Any] = []
-        for checker in dict.fromkeys(self._portal.checkers.values()):
+        for checker in dict.fromkeys(getattr(self._portal, "checkers", {}).values()):
             found += getattr(checker, "checkers", [checker])
         return found
 

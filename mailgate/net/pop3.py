@@ -58,7 +58,8 @@ class POP3Factory(Factory):
         self.clock: Any = clock
         self.table = table or Table()
         self.answers = Answers(portal, self.clock.seconds)
-        self.mechanisms = self._served(mechanisms)
+        self._table_of_mechanisms = mechanisms
+        self._served: tuple[tuple[Any, ...], dict[bytes, Mechanism]] | None = None
         self.tls = tls
         self.crowd = crowd or Crowd()
         self.random = random
@@ -94,11 +95,16 @@ class POP3Factory(Factory):
         """Whether a checker judges credentials of this class."""
         return any(kind.implementedBy(credentials) for kind in self.portal.listCredentialsInterfaces())
 
-    def _served(self, mechanisms: Mapping[bytes, Mechanism]) -> dict[bytes, Mechanism]:
-        """Return the mechanisms that are wanted here, and that the portal's checkers can judge.
+    @property
+    def mechanisms(self) -> dict[bytes, Mechanism]:
+        """What is wanted here, and can be judged by the checkers that the portal has now."""
+        kinds = tuple(self.portal.listCredentialsInterfaces())
+        if self._served is None or self._served[0] != kinds:
+            self._served = kinds, self._judged(self._table_of_mechanisms)
+        return self._served[1]
 
-        What nobody asked for is left out only of our own table: another one is a wish by itself.
-        """
+    def _judged(self, mechanisms: Mapping[bytes, Mechanism]) -> dict[bytes, Mechanism]:
+        """What nobody asked for is left out only of our own table: another one is a wish by itself."""
         wanted, ours = self.policy.mechanisms, mechanisms is MECHANISMS
 
         def judged(row: Mechanism) -> bool:

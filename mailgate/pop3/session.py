@@ -236,7 +236,10 @@ class Session:
         Clients take the strongest and try no other: what only some users have a verifier for is not
         among them.
         """
-        facts, kept = self.facts(), self._kept()
+        return self._announced(self.facts())
+
+    def _announced(self, facts: sasl.Facts) -> list[bytes]:
+        kept = self._kept()
         return [name for name, row in self._mechanisms.items()
                 if self._usable(row, facts) and (kept is None or row.needs in BROUGHT or row.needs in kept)]
 
@@ -284,7 +287,7 @@ class Session:
             if row.server_first:
                 raise BadExchange("an initial response where the server begins")
             response = b"" if words[1] == b"=" else sasl.decode(words[1])
-        self._exchange = row.begin(facts._replace(offered=tuple(self.mechanism_names())))
+        self._exchange = row.begin(facts._replace(offered=tuple(self._announced(facts))))
         self._bound = row.binds     # good for one exchange: failing closes (RFC 9266 section 4.1)
         return self._carry_on(self._exchange.step, response)
 

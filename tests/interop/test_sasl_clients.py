@@ -289,16 +289,19 @@ class Wire:
     def __init__(self, port: int, *, tls: int | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=CLIENT_SECONDS)
         self.tls: Any = None
-        if tls is not None:
-            context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-            context.set_min_proto_version(tls)
-            context.set_max_proto_version(tls)
-            self.socket.settimeout(None)
-            self.tls = SSL.Connection(context, self.socket)
-            self.tls.set_connect_state()
-            self.tls.do_handshake()
         self.rest = b""
+        if tls is not None:
+            self.begin_tls(tls)
         self.greeting = self.read()
+
+    def begin_tls(self, version: int) -> None:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        self.socket.settimeout(None)
+        self.tls = SSL.Connection(context, self.socket)
+        self.tls.set_connect_state()
+        self.tls.do_handshake()
 
     def read(self) -> bytes:
         while b"\r\n" not in self.rest:
@@ -375,6 +378,24 @@ class ScrampTests(ClientCase):
                     reply = self.log_in(wire, mechanism, binding=wire.binding(kind))
                     self.assertTrue(reply.startswith(b"+OK"), (version, mechanism, kind, reply))
                     self.assertTrue(wire.say(b"QUIT").startswith(b"+OK"))
+
+    def test_behind_stls(self) -> None:
+        """The binding is that of the TLS which STLS began; the greeting's timestamp is good there too."""
+        for version, kind in ((SSL.TLS1_2_VERSION, "tls-unique"), (SSL.TLS1_3_VERSION, "tls-exporter")):
+            wire = Wire(house.clear)
+            self.addCleanup(wire.close)
+            self.assertTrue(wire.say(b"STLS").startswith(b"+OK"))
+            wire.begin_tls(version)
+            reply = self.log_in(wire, "SCRAM-SHA-256-PLUS", binding=wire.binding(kind))
+            self.assertTrue(reply.startswith(b"+OK"), (version, reply))
+            self.assertTrue(wire.say(b"QUIT").startswith(b"+OK"))
+        wire = Wire(house.clear)
+        self.addCleanup(wire.close)
+        wire.say(b"STLS")
+        wire.begin_tls(SSL.TLS1_3_VERSION)
+        stamp = wire.greeting.split()[-1]
+        digest = hashlib.md5(stamp + PASSWORD.encode()).hexdigest()
+        self.assertTrue(wire.say(f"APOP user {digest}".encode()).startswith(b"+OK"))
 
     def test_another_channel(self) -> None:
         """Data of another connection is refused, and the connection closed."""

@@ -108,11 +108,11 @@ class CheckerTests(SettingsCase):
         self.assertTrue(ran.out.endswith(HELLO))
 
     def test_checkers_of_a_listener(self) -> None:
-        """A listener asks its own checkers only."""
+        """A listener asks its own checkers only; what the file says of an account's name opens nothing."""
         port = house.service.ports[3][1]
         self.assertEqual(curl(port, "", user="joan", folder=self.folder).code, 0)
         self.assertEqual(curl(port, "", user="user8", folder=self.folder).code, 67)
-        self.assertEqual(curl(port, "", user="user9", password="other", folder=self.folder).code, 0)
+        self.assertEqual(curl(port, "", user="user9", password="other", folder=self.folder).code, 67)
         self.assertEqual(curl(house.port, "", user="user8", folder=self.folder).code, 0)
 
 

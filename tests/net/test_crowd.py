@@ -31,8 +31,8 @@ class CrowdTests(SynchronousTestCase):
     def test_of_one_network(self) -> None:
         """Its neighbours share its limit, other networks do not; a unix socket is no network."""
         crowd = Crowd(None, 2)
-        self.assertEqual([True, True, False, True],
-                         [crowd.enter(host) for host in ("192.0.2.1", "192.0.2.9", "192.0.2.77", "192.0.3.1")])
+        hosts = ("192.0.2.1", "192.0.2.9", "192.0.2.77", "192.0.3.1")
+        self.assertEqual([True, True, False, True], [crowd.enter(host) for host in hosts])
         self.assertTrue(all(crowd.enter(None) for _ in range(5)))
         crowd.leave("192.0.2.9")
         self.assertTrue(crowd.enter("192.0.2.77"))

@@ -181,6 +181,14 @@ class CramTests(SaslCase):
         self.assertNotIn(b"CRAM-MD5",
                          POP3Factory(Portal(Realm([]), [checker]), policy=self.policy).mechanisms)
 
+    def test_checker_that_comes_later(self) -> None:
+        """A portal may be given its checkers when the factory is there already."""
+        portal = Portal(Realm([]))
+        factory = POP3Factory(portal, policy=offering("CRAM-MD5", "PLAIN"))
+        self.assertEqual(list(factory.mechanisms), [])
+        portal.registerChecker(InMemoryUsernamePasswordDatabaseDontUse(user=b"pencil"))
+        self.assertEqual(list(factory.mechanisms), [b"CRAM-MD5", b"PLAIN"])
+
 
 def apop(name: str, password: bytes = b"pencil", stamp: str = STAMP) -> str:
     return f"APOP {name} {hashlib.md5(stamp.encode() + password).hexdigest()}"

@@ -249,6 +249,8 @@ class VanishingTests(SaslCase):
                 self.assertTrue(bytes(peer.received).startswith(said), peer.received)
                 if not goes and fault is not None:      # the next line is a command again
                     self.assertIn(b"\r\n+OK goodbye\r\n", bytes(peer.received))
+                elif not goes:
+                    peer.vanish()
                 self.check(house)
 
 
