@@ -49,7 +49,7 @@ class CertificateTests(CommandCase):
         told = self.command("check")
         self.assertEqual(told.code, 0)
         first, second = told.err.splitlines()
-        self.assertRegex(first, rf"mailgate: {self.file}: warning: tls\.certificate: {self.folder}/cert\.pem: "
-                                r"expired on \d{4}-\d\d-\d\d$")
+        self.assertRegex(first, rf"mailgate: {self.file}: warning: tls\.certificate: "
+                                rf"{self.folder}/cert\.pem: expired on \d{{4}}-\d\d-\d\d$")
         self.assertEqual(second, f'mailgate: {self.file}: warning: tls.sni."pop.example.net".certificate: '
                                  f"{self.folder}/net.pem: is not for pop.example.net")
