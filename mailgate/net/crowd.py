@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -52,6 +53,10 @@ class TurnedAway(Protocol):
         """Say that it is too full, which passes (RFC 3206 section 4)."""
         transport = self.transport
         assert transport is not None
+        if ISSLTransport.providedBy(transport):
+            # nothing can be said before a handshake, and nobody waits for one that never comes
+            transport.abortConnection()
+            return
         transport.write(b"-ERR [SYS/TEMP] too many connections\r\n")
         transport.loseConnection()
 

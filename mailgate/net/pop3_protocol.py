@@ -149,7 +149,7 @@ class POP3Protocol(Protocol):
             self._delayed = None
         if self._pouring is not None:
             self._pouring.cancel()
-        if self._session.logged_in:
+        if self._session.logged_in and not self._committing:
             self._tell_end()
         if self._logging_in is not None and self.factory.cancels_logins:
             self._logging_in.cancel()
@@ -439,7 +439,9 @@ class POP3Protocol(Protocol):
         maildrop, self._maildrop = self._maildrop, None
         try:
             await maybeDeferred(maildrop.commit, ask.marked)
+            self._session.removed = len(ask.marked)
         finally:
+            self._tell_end()                         # whether or not the client is there to hear it
             await self._leave()
 
     async def _leave(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator, IProtocol, IReactorTime
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -181,7 +182,7 @@ def _take_name(connection: Any, names: Mapping[bytes, SSL.Context]) -> None:
 def explained(fault: BaseException) -> str:
     """Return OpenSSL's own words for an error of its own; else the error's, or its name."""
     if isinstance(fault, SSL.Error) and fault.args and isinstance(fault.args[0], list):
-        return str(fault.args[0][-1][-1]) if fault.args[0] else "the peer hung up"
+        return str(fault.args[0][-1][-1]) if fault.args[0] else "no reason is given"
     return str(fault) or type(fault).__name__
 
 
@@ -190,9 +191,11 @@ def hindrance(transport: Any, reason: Failure) -> str:
 
     `reason` is what connectionLost is given.
     """
-    if not reason.check(SSL.Error) and not getattr(transport.getHandle(), "begun", True):
+    if reason.check(SSL.Error):
+        return explained(reason.value)
+    if not getattr(transport.getHandle(), "begun", True):
         return ""
-    return explained(reason.value).rstrip(".")
+    return "cut before it was done" if reason.check(ConnectionAborted) else "the client hung up"
 
 
 def secured(transport: Any) -> Secured:

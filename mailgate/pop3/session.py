@@ -88,7 +88,7 @@ class Session:
         self._count = self._octets = 0              # of the unmarked messages
         self._highest = 0                           # message-number that LAST answers
         self.retrieved = 0                          # by RETR, for the log
-        self.removed: int | None = None             # by QUIT, once that is done
+        self.removed: int | None = None             # by QUIT, once that is done: set by the shell
 
     # What the shell calls ---------------------------------------------------------------------
 
@@ -447,11 +447,7 @@ class Session:
             return self._close(b"+OK goodbye\r\n")
         self.state = State.UPDATE
         self._lines.clear_buffer()
-        return self._ask(Commit(frozenset(self._marked)), self._committed)
-
-    def _committed(self, _: object) -> Turn:
-        self.removed = len(self._marked)
-        return Turn(b"+OK goodbye\r\n", CLOSE)
+        return self._ask(Commit(frozenset(self._marked)), lambda _: Turn(b"+OK goodbye\r\n", CLOSE))
 
 
 Verb = tuple[Callable[..., Reply], Rule]

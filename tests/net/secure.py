@@ -64,6 +64,7 @@ class SecurePeer:
         self.fault: ssl.SSLError | None = None      # what the client found wrong
         self.farewell = False                       # the server closed as TLS wants it: close_notify
         self.secure = False                         # the handshake is done
+        self.piece_octets = 1 << 16                 # of a segment to the server
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._heard = bytearray()
         how: dict[str, Any] = {} if reading_octets is None else {"reading_octets": reading_octets}
@@ -87,7 +88,7 @@ class SecurePeer:
 
     def begin(self, name: str | None = NAME, session: ssl.SSLSession | None = None) -> None:
         """Do the handshake, as far as it goes."""
-        self.peer.say(self.hello(name, session))
+        self.peer.say(self.hello(name, session), self.piece_octets)
         self.turn()
 
     def say(self, octets: bytes) -> None:
@@ -105,7 +106,7 @@ class SecurePeer:
             self._step()
             octets = self._out.read()
             if octets:
-                self.peer.say(octets)
+                self.peer.say(octets, self.piece_octets)
             else:
                 self.peer.settle()
             moving = bool(octets) or bool(self._in.pending)

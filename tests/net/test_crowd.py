@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from mailgate.net.crowd import Crowd
 from mailgate.net.pop3 import POP3Factory
@@ -75,3 +79,27 @@ class ListenerTests(SynchronousTestCase):
         """A peer without an address counts in all."""
         peers = [Peer(self.factories[0], clock=self.clock, address=UNIXAddress(None)) for _ in range(4)]
         self.assertEqual([False, False, False, True], [peer.closed for peer in peers])
+
+
+class TLSTests(SynchronousTestCase):
+    """A listener with TLS in front: nothing can be said to one who has not shaken hands."""
+
+    def test_silent_clients_are_cut(self) -> None:
+        """They are not waited for: each would hold a descriptor that nobody counts."""
+        factory = POP3Factory(Server().factory.portal, clock=Clock(), crowd=Crowd(0))
+        protocol = factory.buildProtocol(address("192.0.2.1"))
+        transport = SecureTransport()
+        assert protocol is not None
+        protocol.makeConnection(transport)
+        self.assertEqual(["abortConnection"], transport.calls)
+
+
+@implementer(ISSLTransport)
+class SecureTransport:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args: self.calls.append(name)

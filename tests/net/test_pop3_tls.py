@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.logger import eventAsText, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -400,6 +403,27 @@ class HandshakeTests(TlsCase):
                 self.lines.clear()
                 self.nothing_left()
 
+    @settings(deadline=None, max_examples=150)
+    @given(st.lists(st.one_of(
+        st.binary(max_size=40),
+        st.builds(lambda kind, version, body: bytes([kind]) + version + len(body).to_bytes(2, "big") + body,
+                  st.integers(20, 24), st.sampled_from([b"\x03\x00", b"\x03\x01", b"\x03\x03"]),
+                  st.binary(max_size=60)),
+        st.integers(0, 500).map(lambda cut: a_hello()[:cut])), max_size=5), st.booleans())
+    def test_any_octets(self, flights: list[bytes], implicit: bool) -> None:
+        """Whatever comes for a handshake: nothing is raised, nobody is logged in, and nothing is left."""
+        peer = self.begun(implicit)
+        heard = len(peer.clear)
+        for flight in flights:
+            peer.peer.say(flight)
+        self.assertNotIn(b"+OK", bytes(peer.clear[heard:]))
+        self.assertNotIn(b"-ERR", bytes(peer.clear[heard:]))
+        peer.peer.vanish()
+        self.assertEqual(self.server.realm.opened, [])
+        self.assertLess(len(self.lines), 2)
+        self.lines.clear()
+        self.nothing_left()
+
     def test_silence_is_cut(self) -> None:
         """T: `login_seconds` after it began, however slowly its octets trickle in."""
         server = self.make_server(limits=Limits(login_seconds=30.0))
@@ -457,6 +481,38 @@ class SessionTests(TlsCase):
                                           "TLSv1.3 TLS_AES_256_GCM_SHA384"])
             self.lines.clear()
             self.nothing_left()
+
+    def test_small_segments(self) -> None:
+        """Handshake and session in segments of 1, 2 and 7 octets: what was said does not change."""
+        for octets in (1, 2, 7):
+            for implicit in (False, True):
+                peer = self.connect(implicit=implicit)
+                peer.piece_octets = octets
+                if not implicit:
+                    peer.peer.say(b"STLS\r\n", octets)
+                peer.begin()
+                said = self.answer(peer, LOGIN + b"STAT\r\nRETR 1\r\nQUIT\r\n")
+                self.assertEqual(said.count(b"+OK"), 5)
+                peer.close()
+        self.nothing_left()
+
+    def test_quit_and_gone(self) -> None:
+        """QUIT and close_notify in one segment, from a client that waits for nothing: the removal stands."""
+        server = self.make_server()
+        server.realm.asynchronous = True
+        for implicit in (False, True):
+            peer = self.inside(server, implicit=implicit)
+            peer.say(LOGIN)
+            peer.peer.advance(1)
+            assert peer.tls is not None
+            peer.tls.write(b"DELE 1\r\nQUIT\r\n")
+            with contextlib.suppress(ssl.SSLError):
+                peer.tls.unwrap()
+            peer.turn()
+            peer.peer.vanish()
+            server.clock.advance(1)
+            self.assertEqual(server.drop.removed, [1])
+            self.nothing_left(server)
 
     def test_resumption(self) -> None:
         """A client that comes again with its ticket is known again, with TLS 1.2 and 1.3."""

@@ -37,6 +37,17 @@ class SessionLog(SynchronousTestCase):
         peer.vanish()
         self.assertEqual(["session of mrose from 127.0.0.1: 0 retrieved, 0 removed, no QUIT"], self.lines)
 
+    def test_a_client_that_does_not_wait_for_its_quit(self) -> None:
+        """What QUIT removed is told, whether or not the answer could be sent."""
+        server = Server([Mail(b"H: a\n\nx\n")])
+        peer = server.log_in()
+        server.drop.committing.shut()
+        peer.say(b"DELE 1\r\nQUIT\r\n")
+        peer.vanish()
+        self.assertEqual([], self.lines)
+        server.drop.committing.open()
+        self.assertEqual(["session of mrose from 127.0.0.1: 0 retrieved, 1 removed, QUIT"], self.lines)
+
     def test_a_refused_login(self) -> None:
         """One line, short and printable whatever name was sent; never the password."""
         peer = Server().connect()
