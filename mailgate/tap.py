@@ -65,7 +65,8 @@ class DaemonService(MailgateService):
 
     def stopService(self) -> Deferred[None]:
         """Leave SIGHUP as it was."""
-        signal.signal(signal.SIGHUP, self._before_us)
+        if self._before_us is not None:     # it was never taken, or its owner is not Python
+            signal.signal(signal.SIGHUP, self._before_us)
         return super().stopService()
 
     def _hang_up(self) -> None:
