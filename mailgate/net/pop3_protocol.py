@@ -133,7 +133,10 @@ class POP3Protocol(Protocol):
         Scripts send all commands and close. One that has gone for good resets at the next write.
         """
         self._half_closed = True
-        self._run()
+        if not self._session.logged_in and not self._session.pending:
+            self.cut()      # nothing was asked for behind the login: nobody waits for its check
+        else:
+            self._run()
 
     def writeConnectionLost(self) -> None:
         """Our half is never closed alone."""

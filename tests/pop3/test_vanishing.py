@@ -427,3 +427,33 @@ class ContractTests(Vanishing):
         peer.vanish()
         server.realm.opening.open()
         self.nothing_left(server)
+
+
+class HalfClosedTests(Vanishing):
+    """A client that closes its half: a script that said all it wants, or one that has gone."""
+
+    def test_login_that_nobody_waits_for(self) -> None:
+        """Nothing was asked for behind the login: it is given up at once, as is its check."""
+        server = Server([mail_of(120)])
+        server.realm.opening.shut()
+        peer = server.connect()
+        peer.say(b"USER mrose\r\nPASS secret\r\n")
+        peer.transport.producer.readConnectionLost()
+        peer.settle()
+        self.assertTrue(peer.closed)
+        server.realm.opening.open()
+        self.nothing_left(server)
+
+    def test_script_behind_a_login(self) -> None:
+        """What was said before is answered to the end, QUIT included."""
+        server = Server([mail_of(120)])
+        server.realm.opening.shut()
+        peer = server.connect()
+        peer.say(b"USER mrose\r\nPASS secret\r\nDELE 1\r\nQUIT\r\n")
+        peer.transport.producer.readConnectionLost()
+        self.assertFalse(peer.closed)
+        server.realm.opening.open()
+        peer.settle()
+        self.assertTrue(peer.closed)
+        self.assertEqual(server.drop.commits, [[1]])
+        self.nothing_left(server, [1])
