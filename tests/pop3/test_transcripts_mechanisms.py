@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.portal import Portal
+from twisted.internet.task import Clock
 
 from mailgate.auth.keeping import verifiers_for
 from mailgate.auth.sasl import DigestClaim, Facts
@@ -172,7 +173,8 @@ class CramTests(SaslCase):
     def test_checker_of_another_application(self) -> None:
         """Any IUsernameHashedPassword checker serves; one that takes clear passwords alone does not."""
         checker = InMemoryUsernamePasswordDatabaseDontUse(user=b"pencil")
-        factory = POP3Factory(Portal(Realm([]), [checker]), policy=self.policy, random=octets_like)
+        factory = POP3Factory(
+            Portal(Realm([]), [checker]), policy=self.policy, random=octets_like, clock=Clock())
         peer = Peer(factory)
         peer.say(f"AUTH CRAM-MD5\r\n{cram(b'user')}\r\n".encode())
         self.assertIn(b"\r\n+OK maildrop", bytes(peer.received))
@@ -282,7 +284,7 @@ class ApopTests(SaslCase):
     def test_not_without_a_checker_for_it(self) -> None:
         checker = InMemoryUsernamePasswordDatabaseDontUse(user=b"pencil")
         checker.credentialInterfaces = checker.credentialInterfaces[:1]
-        factory = POP3Factory(Portal(Realm([]), [checker]), policy=self.policy)
+        factory = POP3Factory(Portal(Realm([]), [checker]), policy=self.policy, clock=Clock())
         self.assertNotIn(b"<", bytes(Peer(factory).received))
 
 
