@@ -79,7 +79,10 @@ class Listener:
         """Give up the address; sessions go on."""
         if self.port is not None:
             port, self.port = self.port, None
-            await maybeDeferred(port.stopListening)
+            try:
+                await maybeDeferred(port.stopListening)
+            except Exception:       # a unix socket whose folder is gone: sessions are told all the same
+                log.failure("{protocol} could not be closed in order", protocol=self.protocol)
 
     def _pause(self, name: str) -> None:
         """Call the port's own method, where it is one of Twisted's: an early client then waits unaccepted."""
