@@ -5,7 +5,7 @@ Nothing here keeps them: what `Content.feed` returns goes to the store, piece by
 
 from __future__ import annotations
 
-from mailgate.errors import MailLoop, MessageMalformed, MessageTooLarge
+from mailgate.errors import MailgateError, MailLoop, MessageMalformed, MessageTooLarge
 from mailgate.lmtp.policy import LmtpPolicy
 from mailgate.wire.dots import DotReader
 from mailgate.wire.headers import IncomingHeader
@@ -95,5 +95,15 @@ class Content:
             if text.count(b"\r") - self._cr_held != text.count(b"\r\n"):
                 self._refuse(MessageMalformed("a bare CR"))
 
-    def _refuse(self, fault: BaseException) -> None:
-        self.fault = self.fault or fault
+    def _refuse(self, fault: MailgateError) -> None:
+        """Keep the fault that counts most, wherever the octets are cut; the store's own, if there is one."""
+        if self.fault is None or (type(self.fault) in _FAULTS and _rank(fault) < _rank(self.fault)):
+            self.fault = fault
+
+
+# What can be wrong with a message: what counts more comes first.
+_FAULTS: tuple[type[BaseException], ...] = (MessageTooLarge, MessageMalformed, MailLoop)
+
+
+def _rank(fault: BaseException) -> int:
+    return _FAULTS.index(type(fault))

@@ -41,6 +41,7 @@ from mailgate.lmtp.transaction import Transaction
 from mailgate.wire.headers import received_line
 from mailgate.wire.lines import LineFramer
 
+STEPS_A_TURN = 64                # at most: commands, and pieces of content
 OUTPUT_TURN_OCTETS = 64 * 1024   # a turn ends past this, so that the shell can feel back-pressure
 
 Finish = Callable[[Any], "list[Effect]"]
@@ -60,12 +61,14 @@ class Surroundings(NamedTuple):
 class Session:
     """One conversation. The shell calls `open` once, then `receive`, `advance` and `outcome`."""
 
-    __slots__ = ("policy", "state", "_around", "_lines", "_client", "_transaction", "_source", "_content",
-                 "_delivery_id", "_arrived_ms", "_outcomes", "_answered", "_finish", "_bad_commands")
+    __slots__ = ("policy", "state", "steps", "_around", "_lines", "_client", "_transaction", "_source",
+                 "_content", "_delivery_id", "_arrived_ms", "_outcomes", "_answered", "_finish",
+                 "_bad_commands")
 
     def __init__(self, policy: LmtpPolicy, around: Surroundings) -> None:
         self.policy = policy
         self.state = State.GREETED
+        self.steps = 0                                  # grows with all that brings mail nearer, and no talk
         self._around = around
         self._lines = LineFramer(policy.line_octets)
         self._client = b""                              # what LHLO said
@@ -115,13 +118,19 @@ class Session:
         finish, self._finish = self._finish, None
         if finish is None:
             raise AssertionError("no ask is open")
+        self.steps += 1
         return finish(result)
 
     def advance(self) -> list[Effect]:
-        """Carry out what waits, until more octets, an outcome or room for output is needed."""
+        """Carry out what waits, until more octets, an outcome or room for output is needed.
+
+        At most so many steps that others need not wait long: there may be more.
+        """
         effects: list[Effect] = []
         size = 0
-        while self._finish is None and self.state is not State.OVER and size < OUTPUT_TURN_OCTETS:
+        for _ in range(STEPS_A_TURN):
+            if self._finish is not None or self.state is State.OVER or size >= OUTPUT_TURN_OCTETS:
+                break
             step = self._command() if self._source is None else self._take_content(self._source)
             if step is None:
                 break
@@ -176,6 +185,8 @@ class Session:
     def on_lhlo(self, argument: bytes) -> list[Effect]:
         """Introduce; clears the transaction (RFC 5321 section 4.1.4)."""
         self._client = commands.read_client_name(argument)
+        if self.state is State.GREETED:
+            self.steps += 1
         self._clear(State.READY)
         offered = commands.extensions(self.policy, can_start_tls=self._around.can_start_tls)
         return [ABORT, replies.welcome(self._around.hostname, offered)]
@@ -199,6 +210,7 @@ class Session:
         self._transaction = Transaction(
             sender, utf8=options.utf8, most_recipients=self.policy.recipients)
         self.state = State.SENDER
+        self.steps += 1
         return [replies.SENDER_OK]
 
     def on_rcpt(self, argument: bytes) -> list[Effect]:
@@ -208,6 +220,7 @@ class Session:
         if not (path.isascii() or transaction.utf8):
             raise NonAsciiRecipient("RCPT without SMTPUTF8")
         if transaction.accept_again(path):
+            self.steps += 1
             return [replies.RECIPIENT_OK]
 
         def routed(result: Any) -> list[Effect]:
@@ -270,6 +283,7 @@ class Session:
 
     def _begin_content(self) -> None:
         transaction, around = self._open_transaction(), self._around
+        self.steps += 1
         self._arrived_ms = around.now_ms()
         self._delivery_id = around.new_id(self._arrived_ms)
         # RFC 3848, RFC 6531 section 4.3.
@@ -285,6 +299,8 @@ class Session:
         if not self._lines.pending:
             return None
         octets = source.take(self._lines)
+        if self._transaction is not None:
+            self.steps += 1
         if self._content is None:
             return []
         sound = self._content.fault is None

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorTime, ISSLTransport
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -21,13 +21,17 @@ from mailgate.auth.kerberos import Accepted
 from mailgate.auth.principals import PrincipalLogin
 from mailgate.errors import MailgateError, TicketRefused
 from mailgate.kpop.sendauth import KPOP_VERSION, Denied, Done, Exchange, GiveUp, Granted, Judge, Turn
+from mailgate.net.attempts import Attempts
 from mailgate.net.crowd import Crowd
 from mailgate.net.faults import as_fault
 from mailgate.net.pop3 import POP3Factory
 from mailgate.net.pop3_protocol import POP3Protocol
+from mailgate.net.refusals import tell_refused
+from mailgate.net.relayed import is_secure
+from mailgate.pop3.effects import NOTHING
 from mailgate.pop3.known import KNOWN_RULES, KnownSession
 from mailgate.pop3.policy import Policy
-from mailgate.pop3.session import NOTHING, Session, Table
+from mailgate.pop3.session import Session, Table
 from mailgate.principals import Principal
 from mailgate.wire.shown import shown
 
@@ -66,7 +70,7 @@ class KPOPProtocol(POP3Protocol):
     def connectionMade(self) -> None:
         """Wait: the client begins."""
         self.peer = getattr(self.transport.getPeer(), "host", None)
-        self._session = self.factory.converse(self.peer, secure=ISSLTransport.providedBy(self.transport))
+        self._session = self.factory.converse(self.peer, secure=is_secure(self.transport))
         if isinstance(self.transport, TLSMemoryBIOProtocol):
             self._handshake = NOTHING            # so that one that fails is told
         self._began = self.factory.clock.seconds()
@@ -121,6 +125,9 @@ class KPOPProtocol(POP3Protocol):
             self._carry_out(turn)
         if self._exchange is not None and not self._half_closed:
             self._bound_backlog(self._exchange.pending if self._judging is not None else 0)
+        if self._exchange is not None and not (self._closing or self._count_unread(self._exchange.pending)):
+            log.info("KPOP of {peer} closed: too much of others waits", peer=self.peer)
+            self._close()
 
     def _carry_out(self, turn: Turn) -> None:
         self._write([turn.octets])
@@ -152,8 +159,11 @@ class KPOPProtocol(POP3Protocol):
             return
         fault = as_fault(failure)
         if isinstance(fault, TicketRefused):
-            tell = log.error if fault.ours else log.info
-            tell("ticket from {peer} refused: {reason}", peer=self.peer, reason=shown(str(fault)))
+            if fault.ours:
+                log.error("ticket from {peer} refused: {reason}", peer=self.peer, reason=shown(str(fault)))
+            else:
+                spoken = self.factory.spoken + ("+tls" if self.tls else "")
+                tell_refused(self.peer, spoken, "ticket", b"", str(fault))
         elif isinstance(fault, MailgateError):
             log.error("a ticket from {peer} cannot be judged: {reason}", peer=self.peer,
                       reason=shown(str(fault)))
@@ -198,16 +208,17 @@ class KPOPFactory(POP3Factory):
     """
 
     connection = KPOPProtocol
+    spoken = "kpop"
 
     def __init__(self, portal: Portal, acceptor: JudgesTickets, *, versions: Iterable[str] = (),
                  policy: Policy = Policy(), clock: IReactorTime | None = None, table: Table | None = None,
-                 tls: Any = None, crowd: Crowd | None = None) -> None:
-        super().__init__(portal, policy=policy, clock=clock, tls=tls, crowd=crowd, mechanisms={},
-                         table=table or Table(KNOWN_RULES, conversation=KnownSession))
+                 tls: Any = None, crowd: Crowd | None = None, attempts: Attempts | None = None) -> None:
+        super().__init__(portal, policy=policy, clock=clock, tls=tls, crowd=crowd, attempts=attempts,
+                         mechanisms={}, table=table or Table(KNOWN_RULES, conversation=KnownSession))
         self.acceptor = acceptor
         self.versions = (KPOP_VERSION, *versions)
 
-    def converse(self, peer: str | None, *, secure: bool) -> Session:
+    def converse(self, peer: str | None, *, secure: bool, relayed: bool = False) -> Session:
         """Return a conversation that takes USER and PASS everywhere: there is no secret in them."""
         return self.table.conversation(
             self.table, self.policy, mechanisms=self.mechanisms, plaintext_allowed=True,

@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 
 from mailgate.auth.answers import Answers
-from mailgate.auth.credentials import DigestLogin, NamedLogin, PasswordLogin, TokenLogin
+from mailgate.auth.credentials import DigestLogin, NamedLogin, PasswordLogin, PrincipalLogin, TokenLogin
+from mailgate.auth.gssapi import TicketAcceptor
 from mailgate.auth.portal import MailgatePortal
 from mailgate.auth.sasl import Facts, Mechanism
 from mailgate.auth.sasl.digests import message_id
 from mailgate.auth.sasl.mechanisms import MECHANISMS
+from mailgate.net.addresses import is_loopback
+from mailgate.net.attempts import Attempts
 from mailgate.net.crowd import Crowd, TurnedAway
-from mailgate.net.idle import IdleClock
+from mailgate.net.factory import ServerFactory
+from mailgate.net.failures import Failures, Growth
+from mailgate.net.halfclosed import HalfClosed
 from mailgate.net.pop3_protocol import POP3Protocol
+from mailgate.net.unread import Unread
 from mailgate.pop3.policy import Policy
 from mailgate.pop3.session import Session, Table
 
@@ -30,66 +36,69 @@ if TYPE_CHECKING:
 
 # The credentials that a checker must take for a mechanism that needs this; all else asks a source of secrets.
 CREDENTIALS = {"password": PasswordLogin, "CRAM-MD5": DigestLogin, "token": TokenLogin,
-               "certificate": NamedLogin}
-STOP_GRACE_SECONDS = 5.0   # how long a shutdown waits for clients to take what was sent
+               "certificate": NamedLogin, "ticket": PrincipalLogin}
 
 
-class POP3Factory(Factory):
+class POP3Factory(ServerFactory):
     """Makes a POP3 server of a twisted.cred portal.
 
     `clock`: IReactorTime, the global reactor unless given. `table`, `mechanisms` and `policy` are
     the seams: what is understood, how one may log in, what is offered and bounded. `random` gives
     so many octets for challenges. `tls`: what `startTLS` takes (IOpenSSLServerConnectionCreator); with
-    it STLS is offered. `crowd` bounds the connections, of several factories together.
+    it STLS is offered. `crowd` bounds the connections, `attempts` the logins; each may be shared by
+    several factories. `tickets` judges Kerberos tickets, and ends with the factory: without it, and
+    while it does not work, no mechanism that needs one is there.
     """
 
-    noisy = False
     connection: type[POP3Protocol] = POP3Protocol
+    spoken = "pop3"            # in log lines
 
     def __init__(self, portal: Portal, *, policy: Policy = Policy(), clock: IReactorTime | None = None,
                  table: Table | None = None, tls: Any = None, crowd: Crowd | None = None,
-                 mechanisms: Mapping[bytes, Mechanism] = MECHANISMS,
+                 attempts: Attempts | None = None, mechanisms: Mapping[bytes, Mechanism] = MECHANISMS,
+                 tickets: TicketAcceptor | None = None,
                  random: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        if clock is None:
-            from twisted.internet import reactor
-            clock = IReactorTime(reactor)
+        limits = policy.limits
+        super().__init__(clock, limits.idle_seconds, limits.login_seconds, limits.progress_seconds)
         self.portal = portal
         self.policy = policy
-        self.clock: Any = clock
         self.table = table or Table()
-        self.answers = Answers(portal, self.clock.seconds)
+        self.answers = Answers(portal, self.clock.seconds, policy.hostname.decode("utf-8", "replace"))
         self._table_of_mechanisms = mechanisms
         self._served: tuple[tuple[Any, ...], dict[bytes, Mechanism]] | None = None
+        self.tickets = tickets
         self.tls = tls
-        self.crowd = crowd or Crowd()
+        self.crowd = crowd or Crowd(seconds=self.clock.seconds)
+        self.attempts = attempts or Attempts(Failures(Growth.of(limits), self.clock.seconds), self.crowd,
+                                             self.clock.seconds, hostname=policy.hostname)
+        self.half_closed = HalfClosed()
+        self.unread = Unread(limits.unread_octets)
         self.random = random
-        limits = policy.limits
-        self.idle = IdleClock(self.clock, limits.idle_seconds, limits.login_seconds, limits.progress_seconds)
         # a plain Portal that is cancelled would lose sight of an avatar on its way
         self.cancels_logins = isinstance(portal, MailgatePortal)
-        self._stopping = False
-        self._all_gone: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        """Return a connection's protocol; None while stopping, and then it is closed."""
-        if self._stopping:
-            return None
+    def _connection(self, addr: IAddress | None) -> Protocol:
         return self.connection(self) if self.crowd.enter(getattr(addr, "host", None)) else TurnedAway()
 
-    def converse(self, peer: str | None, *, secure: bool) -> Session:
-        """Return a new conversation with a peer (None: over a unix socket), inside TLS or not."""
-        protected = self._protected(peer, secure)
+    def converse(self, peer: str | None, *, secure: bool, relayed: bool = False) -> Session:
+        """Return a new conversation with a peer (None: over a unix socket), inside TLS or not.
+
+        `relayed`: the client came by a proxy, so that no address makes it one of this machine.
+        """
+        protected = self._protected(peer, secure, relayed)
         if self.answers.sources:
             self.answers.refresh()      # so that CAPA, a round trip later, knows
+        if self.tickets is not None:
+            self.tickets.look()
         return self.table.conversation(
             self.table, self.policy, mechanisms=self.mechanisms, kept=self._kept,
             protected=protected, plaintext_allowed=protected and self._takes(PasswordLogin),
             can_start_tls=self.tls is not None and not secure, timestamp=self._timestamp())
 
-    def _protected(self, peer: str | None, secure: bool) -> bool:
+    def _protected(self, peer: str | None, secure: bool, relayed: bool) -> bool:
         """Whether passwords may come in clear: nobody listens, or the policy does not mind."""
         allowed = self.policy.plaintext_login
-        return secure or (is_loopback(peer) if allowed is None else allowed)
+        return secure or (is_loopback(peer) and not relayed if allowed is None else allowed)
 
     def _takes(self, credentials: type) -> bool:
         """Whether a checker judges credentials of this class."""
@@ -98,7 +107,7 @@ class POP3Factory(Factory):
     @property
     def mechanisms(self) -> dict[bytes, Mechanism]:
         """What is wanted here, and can be judged by the checkers that the portal has now."""
-        kinds = tuple(self.portal.listCredentialsInterfaces())
+        kinds = (*self.portal.listCredentialsInterfaces(), self.tickets is not None and self.tickets.works)
         if self._served is None or self._served[0] != kinds:
             self._served = kinds, self._judged(self._table_of_mechanisms)
         return self._served[1]
@@ -108,6 +117,8 @@ class POP3Factory(Factory):
         wanted, ours = self.policy.mechanisms, mechanisms is MECHANISMS
 
         def judged(row: Mechanism) -> bool:
+            if row.needs == "ticket" and (self.tickets is None or not self.tickets.works):
+                return False
             return self._takes(CREDENTIALS[row.needs]) if row.needs in CREDENTIALS else bool(
                 self.answers.sources)
 
@@ -125,36 +136,16 @@ class POP3Factory(Factory):
 
     def prepare(self) -> Deferred[None]:
         """Look up what every user could log in by, before the first one asks."""
-        return self.answers.refresh() or succeed(None)
+        ready = self.answers.refresh() or succeed(None)
+        tickets = self.tickets
+        return ready if tickets is None else ready.addCallback(lambda _: tickets.look())
 
     def shutdown(self) -> Deferred[None]:
-        """Tell every client and close; QUITs under way are finished. Fires when all are gone."""
-        self._stopping = True
-        for connection in list(self.idle.watched):
-            connection.dismiss()
-        if not self.idle.watched:
-            return succeed(None)
-        self._all_gone = Deferred()
-        grace = self.clock.callLater(STOP_GRACE_SECONDS, self._cut_all)
+        """See ServerFactory.shutdown. Ends the threads that judge tickets as well."""
+        gone, tickets = super().shutdown(), self.tickets
+        return gone if tickets is None else gone.addBoth(lambda _: tickets.stop())
 
-        def ungrace(result: None) -> None:
-            if grace.active():
-                grace.cancel()
-
-        return self._all_gone.addBoth(ungrace)
-
-    def ended(self, connection: POP3Protocol) -> None:
+    def ended(self, connection: Any) -> None:
         """Note that a connection is gone."""
         self.crowd.leave(connection.peer)
-        if self._all_gone is not None and not self.idle.watched:
-            gone, self._all_gone = self._all_gone, None
-            gone.callback(None)
-
-    def _cut_all(self) -> None:
-        for connection in list(self.idle.watched):
-            connection.cut()
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a peer is on this machine: a loopback address, or a unix socket (None)."""
-    return host is None or host.startswith(("127.", "::ffff:127.")) or host == "::1"
+        super().ended(connection)

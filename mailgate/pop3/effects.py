@@ -76,3 +76,6 @@ class Turn(NamedTuple):
 
     octets: bytes
     then: Union[Ask, Close, StartTLS, None] = None
+
+
+NOTHING = Turn(b"")

@@ -8,6 +8,7 @@ from mailgate.model import Envelope, ScanListing
 from mailgate.wire.faults import answer_for
 
 END = b".\r\n"
+_CONTROLS = bytes([*range(0x20), 0x7F])
 
 
 def refusal(fault: BaseException) -> bytes:
@@ -73,4 +74,4 @@ def envelope(shown: Envelope) -> bytes:
 
 
 def _safe(row: bytes) -> bytes:
-    return row.translate(None, b"\r\n\0").lstrip(b".")
+    return row.translate(None, _CONTROLS).lstrip(b".")

@@ -33,10 +33,16 @@ ANSWERS: dict[type[BaseException], Answer] = {
     errors.PlaintextRefused: Answer(
         b"", b"538 5.7.11", b"encryption is required for this login", os.EX_NOPERM),
     errors.LoginRefused: Answer(b"[AUTH] ", b"535 5.7.8", b"login refused", os.EX_NOPERM),
+    errors.LoginBrokenOff: Answer(b"", b"501 5.7.0", b"authentication cancelled", os.EX_NOPERM),
+    errors.LoginGarbled: Answer(b"", b"501 5.5.2", b"malformed authentication exchange", os.EX_NOPERM),
     errors.LoginTooSoon: Answer(
         b"[LOGIN-DELAY] ", b"450 4.2.1", b"wait before logging in again", os.EX_TEMPFAIL),
     errors.StaleCredential: Answer(b"[SYS/TEMP] ", b"454 4.7.0", b"try again later", os.EX_TEMPFAIL),
     errors.TooBusy: Answer(b"[SYS/TEMP] ", b"451 4.3.2", b"too busy, try again later", os.EX_TEMPFAIL),
+    errors.TooManyConnections: Answer(
+        b"[SYS/TEMP] ", b"421 4.3.2", b"too many connections", os.EX_TEMPFAIL),
+    errors.TooManyLogins: Answer(
+        b"[SYS/TEMP] ", b"421 4.7.0", b"too many logins of this user at a time", os.EX_TEMPFAIL),
     errors.MaildropInUse: Answer(b"[IN-USE] ", b"450 4.2.0", b"maildrop in use", os.EX_TEMPFAIL),
     errors.StoreUnavailable: Answer(b"[SYS/TEMP] ", b"451 4.3.0", b"try again later", os.EX_TEMPFAIL),
     errors.StoreFull: Answer(b"[SYS/TEMP] ", b"452 4.3.1", b"no space, try again later", os.EX_TEMPFAIL),
@@ -53,6 +59,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     errors.MessageMalformed: Answer(b"", b"550 5.6.0", b"bare CR or NUL in the message", os.EX_DATAERR),
     errors.MailLoop: Answer(b"", b"554 5.4.6", b"too many hops", os.EX_DATAERR),
     errors.NoSuchAccount: Answer(b"[AUTH] ", b"550 5.1.1", b"no such account", os.EX_NOUSER),
+    errors.NoSuchEntry: Answer(b"[AUTH] ", b"550 5.1.1", b"no such entry", os.EX_NOUSER),
     errors.AccountConflict: Answer(b"", b"550 5.1.0", b"name taken or ill-formed", os.EX_DATAERR),
     errors.ConfigurationError: Answer(b"[SYS/PERM] ", b"451 4.3.5", b"configuration error", os.EX_CONFIG),
 }

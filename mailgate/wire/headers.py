@@ -14,12 +14,13 @@ from mailgate.model import Envelope
 # C0 controls and DEL; a blank where they stood keeps words apart.
 _CONTROLS = bytes([*range(0x20), 0x7F])
 _TO_BLANKS = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
+_C1_TO_BLANKS = dict.fromkeys(range(0x80, 0xA0), " ")     # a terminal takes them for escape sequences
 
 
 def field_text(octets: bytes) -> bytes:
     """Return what may stand in a header field: no control characters, and beyond ASCII only UTF-8."""
     if not octets.isascii():
-        octets = octets.decode("utf-8", "replace").encode()
+        octets = octets.decode("utf-8", "replace").translate(_C1_TO_BLANKS).encode()
     return octets.translate(_TO_BLANKS)
 
 

@@ -75,6 +75,11 @@ class LineFramer:
         """How many octets wait to be taken."""
         return len(self._buffer) - self._position
 
+    def drop_line(self) -> None:
+        """Forget every octet that waits; the line that they belong to is too long."""
+        self._overflow = True
+        self.clear_buffer()
+
     def clear_buffer(self) -> None:
         """Forget every octet that was not taken yet."""
         self._buffer = b""

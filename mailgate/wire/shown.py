@@ -21,6 +21,11 @@ def shown(octets: bytes | str, limit: int = SHOWN_CHARACTERS) -> str:
     return text if more <= 0 else f"{text}...({more} more)"
 
 
+def quoted(octets: bytes | str, limit: int = SHOWN_CHARACTERS) -> str:
+    """Return the same between quotes; those within are escaped, so that its end is certain."""
+    return '"' + shown(octets, limit).replace('"', '\\"') + '"'
+
+
 def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:    # an octet that is no UTF-8

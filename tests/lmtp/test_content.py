@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailgate.errors import MailLoop, MessageMalformed, MessageTooLarge, StoreUnavailable
 from mailgate.interfaces import IMaildrop
 from mailgate.lmtp.content import ChunkSource, Content
 from mailgate.lmtp.policy import LmtpPolicy
@@ -194,6 +195,30 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(source.take(lines), b"abcde")
         self.assertTrue(source.ended)
         self.assertEqual(lines.next_line(), b"NOOP")
+
+
+class FaultTests(SynchronousTestCase):
+    def test_what_counts_most(self) -> None:
+        """Of several faults one is told, whichever octet came first and wherever they were cut."""
+        policy = LmtpPolicy(size_octets=20, received_limit=1)
+        loop, nul, cr, long = b"Received: x\r\n", b"a\0b\r\n", b"a\rb\r\n", b"x" * 30 + b"\r\n"
+        for parts, kind in (([nul, long], MessageTooLarge), ([long, nul], MessageTooLarge),
+                            ([loop, nul], MessageMalformed), ([nul, loop], MessageMalformed),
+                            ([loop, cr], MessageMalformed), ([loop, loop, cr], MessageTooLarge),
+                            ([loop], MailLoop)):
+            for pieces in (parts, [b"".join(parts)], [bytes([octet]) for octet in b"".join(parts)]):
+                content = Content(policy, b"")
+                for piece in pieces:
+                    content.feed(piece)
+                content.finish()
+                self.assertIs(type(content.fault), kind, pieces)
+
+    def test_the_stores_own_fault(self) -> None:
+        """It stays the one that is told: the message may be put right in vain."""
+        content = Content(LmtpPolicy(), b"")
+        content.fault = StoreUnavailable("full")
+        content.feed(b"a\0\r\n")
+        self.assertIsInstance(content.fault, StoreUnavailable)
 
 
 class PolicyTests(SynchronousTestCase):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailgate.auth.sasl.mechanisms import MECHANISMS
+from mailgate.pop3.policy import Policy
+from mailgate.pop3.session import Session, Table
 from mailgate.testing.peers import Peer
 from tests.pop3.maildrops import mail_of
 from tests.pop3.staging import GREETING, ConversationCase, Server, with_limits
 
 PIECE = 65536
+ALL = {**MECHANISMS, b"TICKETS": MECHANISMS[b"OAUTHBEARER"]._replace(needs="ticket", plaintext=False)}
 
 
 class LineLimitTests(ConversationCase):
@@ -87,15 +95,15 @@ class AuthLineTests(ConversationCase):
         self.assertEqual(server.left_behind(), [])
         return [reply.split(b" ")[0] for reply in replies]
 
-    def test_response_of_128_kib(self) -> None:
-        """A response of 128 KiB, its end counted, is a response; whatever it is worth, one reply comes."""
-        for octets in (80_000, 131_068, 131_072, 131_076, 200_000, 1_000_000):
+    def test_long_response(self) -> None:
+        """However long a response is and whatever it is worth, one reply comes."""
+        for octets in (12_284, 12_288, 80_000, 131_072, 200_000, 1_000_000):
             said = b"AUTH PLAIN\r\n" + b"A" * octets + b"\r\nSTAT\r\nUSER mrose\r\nPASS secret\r\n"
             self.assertEqual(self.session(said), [b"+", b"-ERR", b"-ERR", b"+OK", b"+OK"], octets)
 
-    def test_initial_response_of_128_kib(self) -> None:
-        """The initial response may be as long: clients exceed 255 octets there."""
-        for octets in (300, 80_000, 131_060, 131_064, 131_068, 200_000, 1_000_000):
+    def test_long_initial_response(self) -> None:
+        """The same for an initial response: clients exceed 255 octets there."""
+        for octets in (300, 12_276, 12_280, 80_000, 131_072, 200_000, 1_000_000):
             said = b"AUTH PLAIN " + b"A" * octets + b"\r\nSTAT\r\nUSER mrose\r\nPASS secret\r\n"
             self.assertEqual(self.session(said), [b"-ERR", b"-ERR", b"+OK", b"+OK"], octets)
 
@@ -118,6 +126,54 @@ class AuthLineTests(ConversationCase):
         for keyword in (b"AUTHOR ", b"AUT ", b"USER ", b"PASS ", b"CAPA "):
             replies = self.session(b"USER mrose\r\n" + keyword + b"x" * 300 + b"\r\nQUIT\r\n")
             self.assertEqual(replies, [b"+OK", b"-ERR", b"+OK"], keyword)
+
+
+class MechanismLineTests(SynchronousTestCase):
+    """How long a line of AUTH may be goes by the mechanism."""
+
+    def is_line(self, before: bytes, octets: int, *, piece_octets: int = PIECE, **how: Any) -> bool:
+        """Return whether a line of so many octets, its end counted, is read behind something else."""
+        how = {"plaintext_allowed": True, "mechanisms": ALL, **how}
+        session = Session(Table(), Policy(), **how)
+        first, last = before.rpartition(b"\n")[::2]
+        session.receive(first + b"\n" if first else b"")
+        session.advance()
+        line = last + b"A" * (octets - len(last) - 2) + b"\r\n"
+        said = b""
+        for at in range(0, len(line), piece_octets):
+            session.receive(line[at:at + piece_octets])
+            said += session.advance().octets
+        return said != b"-ERR line too long\r\n"
+
+    def test_octets(self) -> None:
+        """12,288 for most (RFC 5034 section 4); 128 KiB where the client brings a token or a ticket."""
+        for limit, names in ((12_288, (b"PLAIN", b"LOGIN", b"SCRAM-SHA-256")),
+                             (131_072, (b"XOAUTH2", b"OAUTHBEARER", b"TICKETS"))):
+            for name in names:
+                for before in (b"AUTH %b\n", b"AUTH %b ", b"auth  %b ", b"AUTH\t%b "):
+                    self.assertTrue(self.is_line(before % name, limit), before % name)
+                    self.assertFalse(self.is_line(before % name, limit + 1), before % name)
+
+    def test_in_pieces(self) -> None:
+        """It is known as soon as the mechanism's name has come."""
+        for piece_octets in (1, 7, 300):
+            self.assertTrue(self.is_line(b"AUTH XOAUTH2 ", 20_000, piece_octets=piece_octets))
+            self.assertTrue(self.is_line(b"AUTH PLAIN ", 12_288, piece_octets=piece_octets))
+            self.assertFalse(self.is_line(b"AUTH PLAIN ", 12_289, piece_octets=piece_octets))
+
+    def test_not_served_here(self) -> None:
+        """A mechanism that is not offered on this connection makes no line longer."""
+        few = {name: row for name, row in MECHANISMS.items() if row.needs != "token"}
+        self.assertFalse(self.is_line(b"AUTH XOAUTH2 ", 12_289, mechanisms=few))
+        self.assertFalse(self.is_line(b"AUTH XOAUTH2 ", 12_289, plaintext_allowed=False))
+        self.assertTrue(self.is_line(b"AUTH XOAUTH2 ", 12_289, plaintext_allowed=False, protected=True))
+        self.assertFalse(self.is_line(b"AUTH XOAUTH3 ", 12_289))
+        self.assertFalse(self.is_line(b"AUTH ", 12_289))
+
+    def test_after_the_exchange(self) -> None:
+        """A long token's exchange leaves no long limit behind for the next one."""
+        self.assertFalse(self.is_line(b"AUTH XOAUTH2\r\n*\r\nAUTH PLAIN\n", 12_289))
+        self.assertTrue(self.is_line(b"AUTH PLAIN\r\n*\r\nAUTH XOAUTH2\n", 12_289))
 
 
 class CountLimitTests(ConversationCase):
@@ -151,6 +207,18 @@ class CountLimitTests(ConversationCase):
         self.assertTrue(peer.closed)
         self.assertEqual(peer.received.count(b"-ERR "), 20)
         self.assertEqual(peer.transport.late, b"")
+
+    def test_bad_commands_before_the_login(self) -> None:
+        """There a good command between two bad ones forgives nothing; afterwards it does."""
+        for good in (b"CAPA\r\n", b"USER mrose\r\n", b"AUTH\r\n", b"AUTH PLAIN\r\n*\r\n"):
+            peer = Server().connect()
+            for _ in range(20):
+                self.assertFalse(peer.closed)
+                peer.say(good if b"*" in good else b"XYZZY\r\n" + good)
+            self.assertTrue(peer.closed, good)
+        peer = Server().log_in()
+        peer.say(b"XYZZY\r\nNOOP\r\n" * 100)
+        self.assertFalse(peer.closed)
 
     def test_bad_commands_limit_is_a_setting(self) -> None:
         """The number comes from the policy."""

@@ -27,6 +27,7 @@ class RealSocketTests(TestCase):
     def serve(self, mails: list[Mail]) -> Server:
         """Listen, and stop when the test ends."""
         server = Server(mails)
+        self.clock = server.clock
         self.port = reactor.listenTCP(0, server.factory, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
         return server
@@ -47,6 +48,7 @@ class RealSocketTests(TestCase):
         for _ in range(PATIENCE_TURNS):
             if true():
                 return
+            self.clock.advance(0)
             yield deferLater(reactor, 0.005, lambda: None)
         self.fail("it never came")
 

@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.errors import LoginRefused, MaildropInUse, StoreUnavailable
+from mailgate.net.halfclosed import AWAITED
 from mailgate.pop3.policy import Limits, Policy
-from mailgate.testing.peers import Peer
+from mailgate.testing.peers import FAR_AWAY, Address, Peer
 from tests.pop3.maildrops import Gate, Mail, mail_of
 from tests.pop3.staging import QUICK, Server
 
@@ -457,3 +459,46 @@ class HalfClosedTests(Vanishing):
         self.assertTrue(peer.closed)
         self.assertEqual(server.drop.commits, [[1]])
         self.nothing_left(server, [1])
+
+    def half_closed(self, server: Server, address: Address = FAR_AWAY) -> Peer:
+        """Return a client that has said a password and a command, and closed its half."""
+        peer = server.connect(address)
+        peer.say(b"USER mrose\r\nPASS secret\r\nSTAT\r\n")
+        peer.transport.producer.readConnectionLost()
+        peer.settle()
+        return peer
+
+    def test_few_are_waited_for(self) -> None:
+        """More than a few of one network are given up: their checks would be made for nobody."""
+        server = Server([mail_of(120)], policy=Policy(plaintext_login=True, limits=QUICK.limits))
+        server.realm.opening.shut()
+        peers = [self.half_closed(server) for _ in range(AWAITED + 20)]
+        self.assertEqual([peer.closed for peer in peers], [False] * AWAITED + [True] * 20)
+        elsewhere = self.half_closed(server, IPv4Address("TCP", "198.51.100.9", 40110))
+        self.assertFalse(elsewhere.closed)
+        server.realm.opening.open()
+        for peer in (*peers[:AWAITED], elsewhere):
+            peer.settle()
+            self.assertTrue(peer.closed)
+            self.assertEqual(bytes(peer.received).splitlines()[-1], b"+OK 1 120")
+        self.nothing_left(server)
+
+    def test_who_is_served_gives_way(self) -> None:
+        """A place is free again with the login, or when the client resets."""
+        server = Server([LARGE], policy=Policy(plaintext_login=True, limits=QUICK.limits))
+        server.realm.opening.shut()
+        slow = server.connect(FAR_AWAY, reading_octets=0)
+        slow.say(b"USER mrose\r\nPASS secret\r\nRETR 1\r\n")
+        slow.transport.producer.readConnectionLost()
+        server.realm.opening.open()
+        slow.settle()
+        self.assertFalse(slow.closed)
+        server.realm.opening.shut()
+        for _ in range(3):
+            peers = [self.half_closed(server) for _ in range(AWAITED)]
+            self.assertFalse(any(peer.closed for peer in peers))
+            for peer in peers:
+                peer.vanish()
+        slow.vanish()
+        server.realm.opening.open()
+        self.nothing_left(server)
