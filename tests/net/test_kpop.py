@@ -160,6 +160,22 @@ class ConversationTests(KpopCase):
         self.assertTrue(peer.received.startswith(OPENED + WELCOME))
         self.assertEqual(peer.received.count(b"+OK nothing done\r\n"), 50_000)
 
+    def test_half_tickets(self) -> None:
+        """What clients begin to say and do not end is bounded for all together, and closed beyond that."""
+        factory = self.factory(policy=Policy(limits=Limits(unread_octets=100_000)))
+        peers = [self.connect(factory) for _ in range(3)]
+        for peer in peers:
+            peer.say(VERSIONS + framed(b"x" * 50_000)[:40_000])
+        self.assertEqual([peer.closed for peer in peers], [False, False, True])
+        self.assertEqual(factory.unread.held, 80_000)
+        peers.append(self.connect(factory))
+        peers[-1].say(EXCHANGE + ALICE)
+        self.assertEqual(peers[-1].received, OPENED + WELCOME)
+        for peer in peers:
+            peer.vanish()
+        self.assertEqual(factory.unread.held, 0)
+        self.nothing_left()
+
     def test_half_closed_behind_a_burst(self) -> None:
         """A client that closes its half behind QUIT is still served; one before the AP-REQ is not."""
         self.acceptor.gate.shut()
@@ -255,7 +271,8 @@ class EndTests(KpopCase):
     def test_refused_tickets(self) -> None:
         """The KRB-ERROR goes out and the connection is closed; what is our fault is an error in the log."""
         for request, sent, told in (
-                (b"replay", framed(ERROR), "ticket from 127.0.0.1 refused: Request is a replay"),
+                (b"replay", framed(ERROR),
+                 'login refused for 127.0.0.1 (kpop, ticket) as "": Request is a replay'),
                 (b"ours", framed(ERROR), "ticket from 127.0.0.1 refused: no keytab"),
                 (b"busy", b"", "a ticket from 127.0.0.1 cannot be judged: many"),
                 (b"broken", b"", "a ticket from 127.0.0.1 cannot be judged: no libkrb5")):

@@ -292,6 +292,58 @@ class SilenceTests(SynchronousTestCase):
         self.assertTrue(server.stub.deliveries[0].aborted)
         self.assertEqual(server.left_behind(), [])
 
+    def cut_after(self, said: bytes, repeated: bytes, every_seconds: int = 50, *, most: int = 1000,
+                  policy: LmtpPolicy = LmtpPolicy()) -> int | None:
+        """Say something, then something else again and again; return the seconds until 421, if it comes."""
+        server = Server(policy=policy)
+        peer = server.connect()
+        peer.say(said)
+        for second in range(1, most):
+            peer.advance(1)
+            if peer.closed:
+                self.assertTrue(peer.received.endswith(b"421 4.4.2 idle for too long\r\n"), peer.received)
+                self.assertEqual(server.left_behind(), [])
+                return second
+            if second % every_seconds == 0:
+                peer.say(repeated)
+        peer.vanish()
+        return None
+
+    def test_talk_is_no_progress(self) -> None:
+        """Commands that bring no mail, and lines that do not end, do not put off the end."""
+        for said in (b"", b"LHLO mx.example\r\n", BEGIN, MESSAGE):
+            for repeated in (b"NOOP\r\n", b"VRFY a\r\n", b"N", b"\r\n", b"XYZZY\r\n"):
+                seconds = self.cut_after(said, repeated)
+                assert seconds is not None, (said, repeated)
+                self.assertTrue(300 <= seconds <= 306, (said, repeated, seconds))
+        for repeated in (b"RSET\r\n", b"LHLO mx.example\r\n"):
+            seconds = self.cut_after(BEGIN, repeated)
+            assert seconds is not None
+            self.assertTrue(300 <= seconds <= 306, (repeated, seconds))
+        seconds = self.cut_after(b"LHLO mx.example\r\nBDAT 1000000\r\n", b"content of no transaction")
+        assert seconds is not None
+        self.assertTrue(300 <= seconds <= 306, seconds)
+
+    def test_mail_is_progress(self) -> None:
+        """Each step of a transaction has the whole time, refused recipients and refused content too."""
+        for said, repeated in (
+                (b"LHLO mx.example\r\n", MESSAGE.partition(b"\r\n")[2]),
+                (b"LHLO mx.example\r\nMAIL FROM:<s@y>\r\n", b"RCPT TO:<a@x>\r\n"),
+                (b"LHLO mx.example\r\nMAIL FROM:<s@y>\r\n", b"RCPT TO:<stranger@x>\r\n"),
+                (BEGIN + b"DATA\r\n", b"text\r\n"), (BEGIN + b"BDAT 1000000\r\n", b"text\r\n")):
+            for policy in (LmtpPolicy(), LmtpPolicy(size_octets=1)):
+                self.assertIsNone(self.cut_after(said, repeated, 299, policy=policy, most=1500), repeated)
+
+    def test_patience_between_steps(self) -> None:
+        """A client may take nearly five minutes before every step (RFC 5321 section 4.5.3.2.7)."""
+        server = Server()
+        peer = server.connect()
+        for line in (*MESSAGE.splitlines(keepends=True), *MESSAGE.splitlines(keepends=True)[1:], b"QUIT\r\n"):
+            peer.advance(299)
+            peer.say(line)
+        self.assertTrue(peer.received.endswith(b"bye\r\n"), peer.received)
+        self.assertEqual(len(server.stub.committed), 2)
+
     def test_our_own_slowness_is_no_idleness(self) -> None:
         """A client that waits for our answer is not silent."""
         server = Server()

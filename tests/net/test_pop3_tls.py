@@ -209,6 +209,16 @@ class ForgettingTests(TlsCase):
         peer.begin()
         self.assertIn(b"+OK maildrop", self.answer(peer, LOGIN))
 
+    def test_bad_commands_count_on(self) -> None:
+        """Nineteen bad commands in clear and one inside TLS are twenty."""
+        peer = self.connect()
+        peer.say(b"XYZZY\r\n" * 19)
+        peer.say(b"STLS\r\n")
+        peer.begin()
+        self.assertEqual(self.answer(peer, b"XYZZY\r\n"), b"-ERR command refused\r\n")
+        self.assertTrue(peer.farewell)
+        self.close(peer)
+
     def test_refused_logins_count_on(self) -> None:
         """Two refusals in clear and one inside TLS are three."""
         peer = self.connect()
