@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import sys
 from collections.abc import Collection
@@ -12,8 +11,12 @@ from typing import Any
 import click
 
 from mailgate.auth.keeping import kinds_of
+from mailgate.auth.schemes import scheme_of
+from mailgate.cli.app_passwords import password
+from mailgate.cli.arguments import as_text, moment, name_argument
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.passwords import read_verifiers
+from mailgate.cli.received import address, domain
 from mailgate.cli.running import with_store
 from mailgate.cli.telling import Refusal, field
 from mailgate.model import Account
@@ -25,20 +28,14 @@ def account() -> None:
     """Add, list, change and remove accounts."""
 
 
-def _name(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Refuse what is no text: the octets of an argument that are not UTF-8."""
-    for one in (value,) if isinstance(value, str) else value:
-        try:
-            one.encode()
-        except UnicodeEncodeError:
-            raise Refusal(f"{one}: not UTF-8") from None
-    return value
+for group in (address, domain, password):
+    account.add_command(group)
 
-
-name_argument = click.argument("name", callback=_name)
 password_option = click.option(
     "--password-stdin", "from_stdin", is_flag=True,
     help="Read one password a line from standard input (an SDPS host may have two); else ask.")
+adopt_option = click.option(
+    "--adopt", is_flag=True, help="Take over the maildrop of that name which another checker's user has.")
 
 
 def keep_options(command: Any) -> Any:
@@ -64,17 +61,18 @@ def _kinds(config: Any, had: Collection[str], *, hash_only: bool, **asked: bool)
 
 @account.command()
 @name_argument
-@click.option("--address", "addresses", multiple=True, callback=_name, metavar="A@D",
+@click.option("--address", "addresses", multiple=True, callback=as_text, metavar="A@D",
               help="Receive mail for this address (repeatable); else for NAME at the hostname.")
 @click.option("--sdps", is_flag=True,
               help="Make an SDPS host: all users of its domains, up to two passwords.")
-@click.option("--domain", "domains", multiple=True, callback=_name, metavar="D",
+@click.option("--domain", "domains", multiple=True, callback=as_text, metavar="D",
               help="With --sdps: receive mail for this domain (repeatable); else for NAME.hostname.")
+@adopt_option
 @keep_options
 @password_option
 @pass_settings
 def add(settings: Settings, name: str, addresses: tuple[str, ...], sdps: bool, domains: tuple[str, ...],
-        from_stdin: bool, **keep: bool) -> None:
+        adopt: bool, from_stdin: bool, **keep: bool) -> None:
     """Add an account."""
     if sdps and addresses:
         raise click.UsageError("An SDPS host receives by --domain, not by --address.")
@@ -83,7 +81,7 @@ def add(settings: Settings, name: str, addresses: tuple[str, ...], sdps: bool, d
     config = settings.config
     verifiers = read_verifiers(from_stdin=from_stdin, sdps=sdps, kinds=_kinds(config, (), **keep))
     added = new_account(name, config.hostname, verifiers, addresses=addresses, sdps=sdps, domains=domains)
-    with_store(config, lambda store: store.accounts.add([added]), create=True)
+    with_store(config, lambda store: store.accounts.add([added], adopt=adopt), create=True)
 
 
 def new_account(name: str, hostname: str, verifiers: tuple[str, ...], *, addresses: tuple[str, ...] = (),
@@ -101,34 +99,54 @@ def list_(settings: Settings) -> None:
     """List accounts: name, kind, state, what it receives, last login; TAB-separated."""
     for one in with_store(settings.config, lambda store: store.accounts.list()):
         columns = [one.name, "sdps" if one.sdps else "ordinary", "disabled" if one.disabled else "enabled",
-                   ",".join(one.domains if one.sdps else one.addresses), _moment(one.last_login_ms)]
+                   ",".join(one.domains if one.sdps else one.addresses), moment(one.last_login_ms)]
         click.echo("\t".join(field(column) for column in columns))
-
-
-def _moment(ms: int | None) -> str:
-    if ms is None:
-        return "-"
-    moment = datetime.datetime.fromtimestamp(ms // 1000, datetime.timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @account.command()
 @name_argument
+@pass_settings
+def show(settings: Settings, name: str) -> None:
+    """Show one account: a line for each thing there is to say, TAB-separated."""
+
+    async def work(store: Any) -> tuple[Account, int]:
+        return await store.accounts.get(name), len(await store.accounts.app_passwords(name))
+
+    one, app_passwords = with_store(settings.config, work)
+    lines = [("name", one.name), ("kind", "sdps" if one.sdps else "ordinary"),
+             ("state", "disabled" if one.disabled else "enabled"),
+             *(("address", received) for received in one.addresses),
+             *(("domain", received) for received in one.domains),
+             *(("password", scheme_of(verifier)) for verifier in one.verifiers),
+             ("app-passwords", str(app_passwords)), ("last-login", moment(one.last_login_ms))]
+    for what, value in lines:
+        click.echo(f"{what}\t{field(value)}")
+
+
+@account.command()
+@name_argument
+@click.option("--none", "take_away", is_flag=True,
+              help="Take the password away: app passwords and proofs of other kinds still log in.")
+@click.option("--revoke-all", is_flag=True, help="Revoke all app passwords too.")
 @keep_options
 @password_option
 @pass_settings
-def passwd(settings: Settings, name: str, from_stdin: bool, **keep: bool) -> None:
+def passwd(settings: Settings, name: str, take_away: bool, revoke_all: bool, from_stdin: bool,
+           **keep: bool) -> None:
     """Change an account's password, or an SDPS host's passwords.
 
-    What was kept for SCRAM and CRAM-MD5 is kept of the new password too.
+    What was kept for SCRAM and CRAM-MD5 is kept of the new password too. App passwords stay.
     """
     config = settings.config
+    if take_away and (from_stdin or any(keep.values())):
+        raise click.UsageError("--none leaves no password of which anything could be kept.")
 
     async def work(store: Any) -> None:
         found = await store.accounts.get(name)
         kinds = _kinds(config, kinds_of(found.verifiers), **keep)
-        await store.accounts.set_verifiers(
-            name, read_verifiers(from_stdin=from_stdin, sdps=found.sdps, kinds=kinds))
+        verifiers = () if take_away else read_verifiers(
+            from_stdin=from_stdin, sdps=found.sdps, kinds=kinds)
+        await store.accounts.set_verifiers(name, verifiers, revoke_app_passwords=revoke_all)
 
     with_store(config, work)
 
@@ -159,8 +177,9 @@ def remove(settings: Settings, name: str) -> None:
 
 @account.command()
 @click.argument("file", metavar="FILE")
+@adopt_option
 @pass_settings
-def load(settings: Settings, file: str) -> None:
+def load(settings: Settings, file: str, adopt: bool) -> None:
     """Add the accounts of a passwd-file (name:{SCHEME}hash, one a line), all of them or none.
 
     FILE may be - for standard input. Further fields of Dovecot's form are passed over.
@@ -178,7 +197,7 @@ def load(settings: Settings, file: str) -> None:
                  for number, one in found if fold(one.name) in taken]
         if twice:
             raise Refusal(*twice, "nothing was loaded")
-        await store.accounts.add([one for _, one in found])
+        await store.accounts.add([one for _, one in found], adopt=adopt)
 
     with_store(config, work, create=True)
     click.echo(f"{len(found)} accounts loaded")

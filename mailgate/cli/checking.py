@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from mailgate.assembly.store import belongs_to_folder
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.telling import Refusal, reason, tell
-from mailgate.config import Config
+from mailgate.config import CheckerSection, Config
 from mailgate.config.endpoints import split_endpoint
 from mailgate.errors import ConfigurationError, MailgateError
 
@@ -29,7 +29,7 @@ def check(settings: Settings) -> None:
     certificates, warnings = _certificates(config)
     problems = [*_listeners(config), *certificates, *_keytab(config), *_checkers(config),
                 *_store_files(config)]
-    for warning in warnings:
+    for warning in [*warnings, *_misgivings(config)]:
         tell(f"{path}: warning: {warning}")
     if problems:
         raise Refusal(*(f"{path}: {problem}" for problem in problems), code=os.EX_CONFIG)
@@ -77,21 +77,33 @@ def _certificates(config: Config) -> tuple[list[str], list[str]]:
 
 
 def _keytab(config: Config) -> list[str]:
-    """Return what keeps KPOP listeners from taking tickets."""
+    """Return what keeps listeners from taking tickets, by KPOP or AUTH GSSAPI."""
+    from mailgate.assembly.listeners import ticket_service
     from mailgate.auth.kerberos import ServiceKey
 
     section = config.kerberos
-    if section is None or not any(one.protocol == "kpop" for one in config.listen):
+    if section is None:
         return []
-    faults = ServiceKey(str(config.keytab_path), section.service).faults()
+    faults = []
+    if any(one.takes_tickets for one in config.listen):
+        faults = ticket_service(config).faults()
+    elif any(one.protocol == "kpop" for one in config.listen):
+        faults = ServiceKey(str(config.keytab_path), section.service).faults()
     return [f"kerberos.keytab: {words}" for words in faults]
 
 
 def _checkers(config: Config) -> list[str]:
+    from mailgate.assembly.directory import ldap_faults
     from mailgate.auth.passwdfile import parse
 
     problems = []
     for index, one in enumerate(config.checker):
+        if one.kind == "pam":
+            problems += [f"checker[{index}].service: {words}" for words in _pam(one)]
+        if one.kind == "ldap":
+            problems += [f"checker[{index}]{words}" for words in ldap_faults(config, one)]
+        if one.kind == "oauth":
+            problems += [f"checker[{index}].{words}" for words in _keys(config, one)]
         if one.kind != "passwd-file":
             continue
         file = config.passwd_path(one)
@@ -104,6 +116,46 @@ def _checkers(config: Config) -> list[str]:
     return problems
 
 
+def _keys(config: Config, section: CheckerSection) -> list[str]:
+    """Return what is wrong with the keys of tokens; those that an issuer publishes are fetched."""
+    from mailgate.assembly.tokens import key_faults
+    from mailgate.cli.running import run_alone
+
+    return run_alone(lambda reactor: key_faults(section, config.folder, reactor))
+
+
+def _pam(section: CheckerSection) -> list[str]:
+    """Return what keeps PAM from being asked."""
+    from mailgate.assembly.pam import pam_settings
+    from mailgate.auth.pam_service import faults
+
+    return faults(pam_settings(section))
+
+
+def _misgivings(config: Config) -> list[str]:
+    """Return what about checkers may not be as it was meant."""
+    from mailgate.assembly.directory import ldap_warnings
+    from mailgate.assembly.pam import pam_settings
+    from mailgate.auth.pam_service import misgivings
+
+    found = []
+    for index, one in enumerate(config.checker):
+        if one.kind == "pam":
+            found += [f"checker[{index}].service: {words}" for words in misgivings(pam_settings(one))]
+        found += [f"checker[{index}].starttls: {words}" for words in ldap_warnings(one)]
+        if one.kind == "passwd-file" and _may_be_cut(config.passwd_path(one)):
+            found.append(f"checker[{index}].path: {config.passwd_path(one)} does not end with a line end; "
+                         "users whose lines go from it are taken to come again")
+    return found
+
+
+def _may_be_cut(file: Path) -> bool:
+    try:
+        return not file.read_bytes().endswith(b"\n")
+    except OSError:
+        return False
+
+
 def _store_files(config: Config) -> list[str]:
     """Return what is not there: a check makes nothing."""
     file, folder = config.metadata_path, config.bodies_path
@@ -112,7 +164,8 @@ def _store_files(config: Config) -> list[str]:
     if not file.exists():
         if belongs_to_folder(config):
             return []
-        return [f"store.metadata: there is no {file}; the first `mailgate account add` makes it"]
+        return [f"store.metadata: there is no {file}: its disk may not be mounted; the first"
+                " `mailgate account add` makes it"]
     if not os.access(file, os.R_OK | os.W_OK):
         return [f"store.metadata: {file}: no permission to read and write"]
     if folder.exists() and (fault := _not_a_folder(folder)):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mailgate.cli.accounts import name_argument
+from mailgate.cli.arguments import name_argument
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.running import with_store
 from mailgate.cli.telling import Refusal, field

@@ -17,14 +17,14 @@ async def standing_in_the_way(config: Config, store: Any) -> list[str]:
     asked = _asked(config)
     for kind, where in asked.items():
         if names := await store.accounts.lacking(SCHEMES_FOR[kind]):
-            lines.append(f"{where}: {_listed(names)}")
+            lines.append(f"{where}: {await _listed(store, names)}")
     kept = {scheme_of(one) for account in await store.accounts.list() for one in account.verifiers}
     unasked: dict[tuple[str, ...], list[str]] = {}      # by who stands in their way
     for kind in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
         if kind not in asked and (kind in kept or "scram" in (config.accounts.keep or ())):
             unasked.setdefault(tuple(await store.accounts.lacking(SCHEMES_FOR[kind])), []).append(kind)
-    return lines + [f"{' and '.join(kinds)} will not be announced, for want of keys: {_listed(names)}"
-                    for names, kinds in unasked.items() if names]
+    return lines + [f"{' and '.join(kinds)} will not be announced, for want of keys: "
+                    + await _listed(store, names) for names, kinds in unasked.items() if names]
 
 
 def _asked(config: Config) -> dict[str, str]:
@@ -40,6 +40,14 @@ def _asked(config: Config) -> dict[str, str]:
     return wanted
 
 
-def _listed(names: Sequence[str]) -> str:
+async def _listed(store: Any, names: Sequence[str]) -> str:
+    """Return the first names; app passwords stand in the way, whatever is kept of the account's own."""
     more = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+    shown = [f"{name} (app passwords)" if await _has_app_passwords(store, name) else name
+             for name in names[:SHOWN_NAMES]]
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+async def _has_app_passwords(store: Any, name: str) -> bool:
+    login = await store.accounts.find_login(name)       # None, if it was removed a moment ago
+    return login is not None and bool(login.app_passwords)

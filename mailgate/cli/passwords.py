@@ -26,6 +26,11 @@ def read_verifiers(*, from_stdin: bool, sdps: bool, kinds: Collection[str] = ())
     return verifiers_for([_checked(one) for one in passwords], kinds)
 
 
+def read_app_password() -> bytes:
+    """Return the one password that is piped in. Raises: Refusal."""
+    return _checked(_from_stdin(1)[0])
+
+
 def _from_stdin(most: int) -> list[bytes]:
     """Return one password a line; only the line ends are removed."""
     lines = sys.stdin.buffer.read().split(b"\n")
@@ -35,7 +40,7 @@ def _from_stdin(most: int) -> list[bytes]:
         raise Refusal("no password on standard input")
     if len(lines) > most:
         raise Refusal(f"{len(lines)} lines on standard input; " + (
-            "an SDPS host has at most two passwords" if most > 1 else "this account has one password"))
+            "an SDPS host has at most two passwords" if most > 1 else "one password is expected"))
     return [line.removesuffix(b"\r") for line in lines]
 
 

@@ -16,7 +16,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailgate.assembly.store import make_store
+from mailgate.cli.rights import stand_in, take_on, user_name
 from mailgate.config import Config
+from mailgate.errors import StoreUnavailable
 
 Result = TypeVar("Result")
 
@@ -24,22 +26,51 @@ Result = TypeVar("Result")
 def with_store(config: Config, work: Callable[[Any], Awaitable[Result]], *, create: bool = False) -> Result:
     """Open the store, await `work(store)`, close the store, and return the result.
 
-    With `create` the store is made where it is missing.
+    With `create` the store is made where it is missing. Root works in the place of the store's owner,
+    from here on (see `cli.rights`).
     Raises: what the work raises; StoreUnavailable; KeyboardInterrupt, when a signal ended it first.
     """
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    outcome: list[Any] = []
     store = make_store(config, reactor, create=create)
+    user = stand_in(config)
+    if user is not None:
+        take_on(user)
 
     async def session() -> Result:
-        await store.start()
+        try:
+            await store.start()
+        except StoreUnavailable as fault:
+            if user is None:
+                raise
+            raise StoreUnavailable(f"{fault} (as {user_name(user)}, whose folder it is)") from fault
         reactor.addSystemEventTrigger("before", "shutdown", store.stop)
         return await work(store)
 
+    return _run(reactor, session)
+
+
+def run_alone(work: Callable[[Any], Awaitable[Result]]) -> Result:
+    """Await `work(reactor)` with a reactor that nothing else has, and return the result.
+
+    The process's own can run only once, for `with_store`. Raises: what the work raises;
+    KeyboardInterrupt, when a signal ended it first.
+    """
+    from twisted.internet.selectreactor import SelectReactor
+
+    reactor = SelectReactor()
+    return _run(reactor, lambda: work(reactor))
+
+
+def _run(reactor: Any, work: Callable[[], Awaitable[Result]]) -> Result:
+    outcome: list[Any] = []
+
+    async def working() -> Result:
+        return await work()
+
     def begin() -> None:
-        Deferred.fromCoroutine(session()).addBoth(outcome.append).addBoth(lambda _: end())
+        Deferred.fromCoroutine(working()).addBoth(outcome.append).addBoth(lambda _: end())
 
     def end() -> None:
         with suppress(ReactorNotRunning):       # a signal was quicker

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
+from mailgate.cli.rights import owner_of_folder, take_on
 from mailgate.cli.telling import Refusal
 from mailgate.config import load
 from mailgate.config.values import BadValue, host_name
-from mailgate.stores.files import give_to_heir
 
 FILE_NAME = "mailgate.toml"
 TEMPLATE = """\
@@ -47,6 +47,9 @@ def init(folder: Path, hostname: str | None) -> None:
         name = host_name(hostname) if hostname is not None else own_name()
     except BadValue as fault:
         raise click.UsageError(f"--hostname: {fault}.") from fault
+    user = owner_of_folder(folder)
+    if user is not None:        # what root makes in somebody's folder is his
+        take_on(user)
     file = write_configuration(folder, name)
     make_store(file)
     click.echo(f"{file} is written; the next step: mailgate -c {file} account add NAME")
@@ -64,27 +67,18 @@ def write_configuration(folder: Path, hostname: str, text: str = TEMPLATE) -> Pa
     """Write the first configuration and return its path. Raises: Refusal, if anything is in the way."""
     file = folder / FILE_NAME
     try:
-        _make_folder(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for taken in (folder / "mail.db", folder / "bodies"):
             if taken.exists():
                 raise FileExistsError(0, "is there already", str(taken))
         with open(file, "x", encoding="utf-8") as written:      # never one that is there
             written.write(text.replace("{file}", str(file)).replace("{hostname}", hostname))
-        give_to_heir(str(file))
     except FileExistsError as fault:
         raise Refusal(f"{fault.filename} is there already; nothing was written",
                       code=os.EX_CANTCREAT) from fault
     except OSError as fault:
         raise Refusal(f"{fault.filename}: {fault.strerror}", code=os.EX_CANTCREAT) from fault
     return file
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it; what root makes belongs to the owner of the one above."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for one in reversed(missing):
-        give_to_heir(str(one))
 
 
 def make_store(file: Path) -> None:

@@ -12,24 +12,28 @@ from typing import Any
 
 import click
 
-from mailgate.cli.accounts import name_argument
+from mailgate.cli.arguments import name_argument
 from mailgate.cli.commands import Settings, pass_settings
+from mailgate.cli.convoy import Convoy
 from mailgate.cli.delivering import read_sender
+from mailgate.cli.rights import stand_in
 from mailgate.cli.running import with_store
 from mailgate.cli.telling import Refusal, reason, tell
 from mailgate.config import Config
-from mailgate.errors import BadAddress, MailgateError, NoSuchRecipient, StoreUnavailable
+from mailgate.errors import BadAddress, MailgateError, NoSuchRecipient
+from mailgate.importing.forked import ForkedSource
 from mailgate.importing.maildir import Maildir, is_maildir
 from mailgate.importing.mbox import Mbox
 from mailgate.importing.source import BadSource, HeaderTap, NotPlain, Source, SourceMessage, Unreadable
 from mailgate.lmtp.paths import read_forward_path
-from mailgate.model import Account, Envelope, Placement
+from mailgate.model import Account, Envelope, Placement, Target
 from mailgate.names import fold, split_address
 from mailgate.routing.router import Router
 from mailgate.wire.faults import answer_for
 from mailgate.wire.headers import preamble
 
 PROGRESS_SECONDS = 0.5      # between two looks at a terminal
+MOST_TARGETS = 1000         # remembered; each has the octets of two lines at most
 ADDRESS_OCTETS = 512        # what a line of SMTP has room for (RFC 5321 section 4.5.3.1.4)
 RECIPIENT_FIELDS = ("X-Original-To", "Envelope-To", "Delivered-To")     # nearest to RCPT first
 
@@ -51,6 +55,8 @@ def import_(settings: Settings, name: str, path: Path, progress: bool | None) ->
     shown = sys.stderr.isatty() if progress is None else progress
     try:
         source = open_source(path)
+        if stand_in(config) is not None:    # whose mailbox it is, only root may be able to read
+            source = ForkedSource(source)
         counts = with_store(config, lambda store: Import(
             store, config, Progress(source.octets, shown)).take(name, source))
     except BadSource as fault:
@@ -110,46 +116,61 @@ class Import:
         self._store = store
         self._router = Router(store.accounts, config.hostname)
         self._progress = progress
+        self._targets: dict[bytes, Target | None] = {}      # where recipients lead
+        self._counts = Counts()
 
     async def take(self, name: str, source: Source) -> Counts:
         """Take every message. Raises: NoSuchAccount; BadSource; StoreUnavailable, which ends it early."""
         account = await self._store.accounts.get(name)
-        counts = Counts()
-        for message in source.messages():
-            try:
-                await self._take(account, message)
-                counts.read += 1
-            except FileNotFoundError:       # removed from the Maildir while we read it
-                continue
-            except NotPlain as fault:
-                counts.skipped.append(f"{message.name}: skipped: {fault}")
-            except Unreadable as fault:
-                counts.faults.append((message.name, str(fault), os.EX_NOINPUT))
-            except (StoreUnavailable, BadSource):
-                raise
-            except MailgateError as fault:
-                counts.faults.append((message.name, reason(fault), answer_for(fault).exit))
-            self._progress.at(counts.read, message.octets)
-        counts.held = len(await self._store.scan(account.name))
-        self._progress.at(counts.read, source.octets, last=True)
-        return counts
+        convoy = Convoy(self._settled)
+        try:
+            for message in source.messages():
+                await self._take(account, message, convoy)
+        except Exception:
+            await convoy.arrive()       # what came before is taken all the same
+            raise
+        await convoy.arrive()
+        self._counts.held = len(await self._store.scan(account.name))
+        self._progress.at(self._counts.read, source.octets, last=True)
+        return self._counts
 
-    async def _take(self, account: Account, message: SourceMessage) -> None:
+    async def _take(self, account: Account, message: SourceMessage, convoy: Convoy) -> None:
+        """Read one message and send it on its way. Raises: BadSource; what ends the convoy."""
+        await convoy.room(0)
         delivery = self._store.deliver()
         header = HeaderTap()
+        octets = 0
         try:
             for piece in message.pieces():
+                octets += len(piece)
+                await convoy.room(octets)
                 header.feed(piece)
                 waiting = delivery.write(piece)
                 if waiting is not None:
                     await waiting
             placement = await self._placement(account, message, header)
-            outcomes = await delivery.commit([placement])
-        except BaseException:
+        except BaseException as fault:
             delivery.abort()
-            raise
-        if outcomes[0] is not None:
-            raise outcomes[0]
+            if not isinstance(fault, Exception) or isinstance(fault, BadSource) or fault is convoy.ended_by:
+                raise
+            await convoy.add_fault(message.name, message.octets, fault)
+        else:
+            await convoy.add(message.name, message.octets, octets, delivery, placement)
+
+    def _settled(self, name: str, position: int, fault: Exception | None) -> None:
+        """Count what became of a message."""
+        counts = self._counts
+        if fault is None:
+            counts.read += 1
+        elif isinstance(fault, FileNotFoundError):      # removed from the Maildir while we read it
+            return
+        elif isinstance(fault, NotPlain):
+            counts.skipped.append(f"{name}: skipped: {fault}")
+        elif isinstance(fault, Unreadable):
+            counts.faults.append((name, str(fault), os.EX_NOINPUT))
+        elif isinstance(fault, MailgateError):
+            counts.faults.append((name, reason(fault), answer_for(fault).exit))
+        self._progress.at(counts.read, position)
 
     async def _placement(self, account: Account, message: SourceMessage, header: HeaderTap) -> Placement:
         sender = _sender(header, message)
@@ -164,14 +185,22 @@ class Import:
         candidates = [path for name in RECIPIENT_FIELDS for value in header.fields(name)
                       if (path := _path(value)) is not None]
         for path in candidates:
-            try:
-                target = await self._router.route(path)
-            except (NoSuchRecipient, BadAddress):
-                continue
-            if fold(target.maildrop) == fold(account.name):
+            target = await self._target(path)
+            if target is not None and fold(target.maildrop) == fold(account.name):
                 return path, target.user
         path = candidates[0] if candidates else _own_address(account)
         return path, fold(split_address(path.decode("utf-8", "replace"))[0])
+
+    async def _target(self, path: bytes) -> Target | None:
+        """Return where mail for a path goes now. The same few recipients are in most messages of a source."""
+        if path not in self._targets:
+            if len(self._targets) >= MOST_TARGETS:
+                self._targets.clear()
+            try:
+                self._targets[path] = await self._router.route(path)
+            except (NoSuchRecipient, BadAddress):
+                self._targets[path] = None
+        return self._targets[path]
 
 
 def identity(message: SourceMessage) -> bytes:

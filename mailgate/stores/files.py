@@ -40,8 +40,9 @@ def os_fault(error: OSError) -> StoreUnavailable:
 class FileBlobStore:
     """Blobs under one folder, made with the first blob. Several processes may share it.
 
-    What the superuser makes belongs to the owner of the folder it is made in, so that a command run
-    by root leaves nothing behind that the service cannot use.
+    What a service that the superuser runs makes belongs to the owner of the folder it is made in, so
+    that it leaves nothing behind that a service without his rights cannot use. It follows no link that
+    lies among the bodies. (A command that he runs gives his rights up first: `cli.rights`.)
     """
 
     def __init__(self, directory: str) -> None:
@@ -163,7 +164,8 @@ class FileBlobStore:
             os.mkdir(folder, FOLDER_MODE)
             give_to_heir(folder)
         except FileExistsError:
-            pass
+            if folder != self.directory and heir(parent) and os.path.islink(folder):
+                raise NotADirectoryError(errno.ENOTDIR, "a link, and root follows none", folder) from None
         sync_folder(parent)
         self._synced_folders.add(folder)
 
@@ -275,10 +277,7 @@ def sync_folder(path: str) -> None:
 
 
 def heir(folder: str) -> tuple[int, int] | None:
-    """Return user and group that a new file in a folder is given to: the superuser's, the folder's owner's.
-
-    A command that root runs so leaves nothing behind that the service cannot use.
-    """
+    """Return user and group that a new file in a folder is given to; None where only root could give it."""
     if os.geteuid() != 0:
         return None
     status = os.stat(folder)
@@ -289,7 +288,11 @@ def give_to_heir(path: str) -> None:
     """Give a file or folder that was just made to whom it belongs by its folder (see `heir`)."""
     owner = heir(os.path.dirname(os.path.abspath(path)))
     if owner is not None:
-        os.chown(path, *owner, follow_symlinks=False)
+        made = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.fchown(made, *owner)
+        finally:
+            os.close(made)
 
 
 def _modified(entry: os.DirEntry[str], now: float) -> float:

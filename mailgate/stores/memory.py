@@ -23,7 +23,14 @@ from mailgate.errors import (
     OverQuota,
     StoreUnavailable,
 )
-from mailgate.interfaces import Content, IDelivery, IMaildrop, IMaildropStore, IMessageStream
+from mailgate.interfaces import (
+    Content,
+    IDelivery,
+    IMaildrop,
+    IMaildropStore,
+    IMessageStream,
+    IPreparedDelivery,
+)
 from mailgate.model import Admission, Envelope, Listed, Placement
 from mailgate.names import fold
 from mailgate.stores.memory_accounts import MemoryAccounts
@@ -66,7 +73,8 @@ class MemoryStore:
 
     def _share(self, shared: Shared) -> None:
         self._shared = shared
-        self.accounts = MemoryAccounts(shared.accounts, self._remove, shared.maildrops)
+        self.accounts = MemoryAccounts(shared.accounts, self._remove, shared.maildrops, self._refuse_if_held,
+                                       lambda: int(self._clock.seconds() * 1000))
 
     def start(self) -> Deferred[None]:
         return execute(self._start)
@@ -152,9 +160,12 @@ class MemoryStore:
         drop = self._shared.maildrops.get(fold(maildrop))
         if drop is None:
             return
-        if self._shared.held_views(drop, self._clock.seconds()):
-            raise MaildropInUse(maildrop)
+        self._refuse_if_held(maildrop)
         del self._shared.maildrops[fold(maildrop)]
+
+    def _refuse_if_held(self, maildrop: str) -> None:
+        if self._shared.held_views(self._shared.maildrop(maildrop), self._clock.seconds()):
+            raise MaildropInUse(maildrop)
 
     def _expire(self, retention_seconds: int) -> int:
         now = self._clock.seconds()
@@ -286,21 +297,28 @@ class _Stream:
         self._parts = None
 
 
-@implementer(IDelivery)
+@implementer(IPreparedDelivery)
 class _Delivery:
     """A message on its way in; its wire form grows piece by piece."""
 
-    __slots__ = ("_form", "_pieces", "_store")
+    __slots__ = ("_complete", "_form", "_pieces", "_store")
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self._form = WireForm()
         self._pieces: list[bytes] | None = []    # None: committed or aborted
+        self._complete = False
 
     def write(self, content: bytes) -> Deferred[None] | None:
-        if self._pieces is not None:
+        if self._pieces is not None and not self._complete:
             self._pieces.append(self._form.feed(content))
         return None
+
+    def prepare(self) -> Deferred[None]:
+        if self._pieces is None or self._complete:
+            return fail(StoreUnavailable("the delivery has ended"))
+        self._complete = True
+        return succeed(None)
 
     def commit(self, placements: Sequence[Placement], *, all_or_nothing: bool = False,
                delivery_id: str | None = None) -> Deferred[list[Exception | None]]:

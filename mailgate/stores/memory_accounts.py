@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import count
 
@@ -17,12 +17,15 @@ from mailgate.errors import (
     LoginRefused,
     NoSuchAccount,
     NoSuchDomain,
+    NoSuchEntry,
     NoSuchRecipient,
     StaleCredential,
 )
 from mailgate.interfaces import IAccountStore
-from mailgate.model import Account, Admission, Login, Placement, Target
-from mailgate.names import check_domain, check_name, fold, login_candidates, split_address
+from mailgate.model import Account, Admission, AppPassword, Habits, Login, Placement, Target
+from mailgate.names import check_domain, check_label, check_name, fold, login_candidates, split_address
+from mailgate.stores.account_changes import USE_NOTED_MS, refuse_more, with_received, without_received
+from mailgate.stores.habits import habits_of
 
 
 class AccountTable:
@@ -30,6 +33,7 @@ class AccountTable:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}   # by the name's key
+        self.app_passwords: dict[str, dict[str, AppPassword]] = {}   # by the name's key, then the label's
         self.owners: dict[str, str] = {}         # every exact key -> the key of its account's name
         self.hosts: set[str] = set()             # those of them that are an SDPS host's
         self.domains: Counter[str] = Counter()   # of ordinary accounts' addresses
@@ -43,11 +47,22 @@ class AccountTable:
 
     def add(self, account: Account) -> None:
         """Take an account whose keys are free, with a version of its own."""
+        self._claim(account)
+        self.app_passwords[fold(account.name)] = {}
+
+    def _claim(self, account: Account) -> None:
         name_key = fold(account.name)
         self.accounts[name_key] = replace(account, version=self._change())
         self.owners.update(dict.fromkeys(exact_keys(account), name_key))
         self.hosts.update(exact_keys(account) if account.sdps else ())
         self.domains.update(address_domains(account))
+
+    def _free(self, account: Account) -> None:
+        del self.accounts[fold(account.name)]
+        for key in exact_keys(account):
+            del self.owners[key]
+        self.hosts -= exact_keys(account)
+        self.domains -= Counter(address_domains(account))
 
     def get(self, name: str) -> Account:
         """Return an account. Raises: NoSuchAccount."""
@@ -69,11 +84,37 @@ class AccountTable:
         """Forget an account and free its keys. Raises: NoSuchAccount."""
         account = self.get(name)
         self._change()
-        del self.accounts[fold(name)]
-        for key in exact_keys(account):
-            del self.owners[key]
-        self.hosts -= exact_keys(account)
-        self.domains -= Counter(address_domains(account))
+        self._free(account)
+        del self.app_passwords[fold(name)]
+
+    def change_received(self, account: Account) -> None:
+        """Replace an account by one that answers to other keys, which are free; its version grows."""
+        self._free(self.get(account.name))
+        self._claim(account)
+
+    def app_passwords_of(self, name: str) -> tuple[AppPassword, ...]:
+        """Return an account's app passwords by label. Raises: NoSuchAccount."""
+        found = self.app_passwords[fold(self.get(name).name)]
+        return tuple(found[key] for key in sorted(found))
+
+    def add_app_password(self, name: str, password: AppPassword) -> None:
+        """Add one; the version grows. Raises: NoSuchAccount, AccountConflict."""
+        account = self.get(name)
+        there, key = self.app_passwords[fold(name)], fold(password.label)
+        refuse_more(name, password, there=len(there), same=key in there,
+                    chosen=sum(not one.generated for one in there.values()))
+        there[key] = password
+        self.change(account)
+
+    def revoke_app_passwords(self, name: str, label: str | None) -> None:
+        """Remove one, or all; the version grows. Raises: NoSuchAccount, NoSuchEntry."""
+        account = self.get(name)
+        there = self.app_passwords[fold(name)]
+        if label is None:
+            there.clear()
+        elif there.pop(fold(label), None) is None:
+            raise NoSuchEntry(f"account {name!r} has no app password {label!r}")
+        self.change(account)
 
     def verify(self, admission: Admission) -> None:
         """Raise StaleCredential unless the account of an admission is as the checker found it.
@@ -97,9 +138,20 @@ class AccountTable:
 
     def logged_in(self, admission: Admission, now_ms: int) -> None:
         """Remember when the account of an admission was last used; no change of its credential."""
-        if admission.account is not None:
-            account = self.get(admission.account)
-            self.accounts[fold(account.name)] = replace(account, last_login_ms=now_ms)
+        if admission.account is None:
+            return
+        account = self.get(admission.account)
+        self.accounts[fold(account.name)] = replace(account, last_login_ms=now_ms)
+        if admission.app_password is not None:
+            self._note_use(self.app_passwords[fold(account.name)], fold(admission.app_password),
+                           admission.used_from, now_ms)
+
+    def _note_use(self, there: dict[str, AppPassword], key: str, used_from: str | None, now_ms: int) -> None:
+        password = there[key]       # revoked, it would have given the account another version
+        last_ms = password.last_used_ms
+        same = last_ms is not None and password.last_used_from == used_from
+        if not same or not 0 <= now_ms - (last_ms or 0) < USE_NOTED_MS:
+            there[key] = replace(password, last_used_ms=now_ms, last_used_from=used_from)
 
 
 def exact_keys(account: Account) -> set[str]:
@@ -137,9 +189,17 @@ def check_free(table: AccountTable, accounts: Sequence[Account]) -> None:
     fresh: dict[str, Account] = {}
     for account in accounts:
         for key in exact_keys(account):
-            if key in table.owners or key in fresh:
+            if key in fresh:
                 raise AccountConflict(f"{key!r} is taken")
             fresh[key] = account
+    check_keys(table, fresh)
+
+
+def check_keys(table: AccountTable, fresh: Mapping[str, Account]) -> None:
+    """The same for keys that are to be an account's, whether or not it is in the table."""
+    for key in fresh:
+        if key in table.owners:
+            raise AccountConflict(f"{key!r} is taken")
     hosts = {key for key, account in fresh.items() if account.sdps}
     _refuse_splits(fresh, hosts | table.hosts)
     if hosts:
@@ -158,10 +218,13 @@ class MemoryAccounts:
     """Accounts in memory. Every Deferred has fired."""
 
     def __init__(self, table: AccountTable, remove_maildrop: Callable[[str], None],
-                 maildrops: Container[str]) -> None:
+                 maildrops: Container[str], refuse_if_held: Callable[[str], None],
+                 now_ms: Callable[[], int]) -> None:
         self._table = table
         self._remove_maildrop = remove_maildrop   # raises MaildropInUse
         self._maildrops = maildrops               # their keys
+        self._refuse_if_held = refuse_if_held     # of one of them; raises MaildropInUse
+        self._now_ms = now_ms
 
     def find_login(self, login: str) -> Deferred[Login | None]:
         return execute(self._find_login, login)
@@ -176,12 +239,28 @@ class MemoryAccounts:
         accounts = self._table.accounts
         return execute(lambda: [accounts[key] for key in sorted(accounts)])
 
-    def add(self, accounts: Sequence[Account]) -> Deferred[None]:
-        return execute(self._add, accounts)
+    def add(self, accounts: Sequence[Account], *, adopt: bool = False) -> Deferred[None]:
+        return execute(self._add, accounts, adopt)
 
-    def set_verifiers(self, name: str, verifiers: Sequence[str]) -> Deferred[None]:
-        return execute(lambda: self._table.change(
-            replace(self._table.get(name), verifiers=tuple(verifiers))))
+    def set_verifiers(self, name: str, verifiers: Sequence[str], *,
+                      revoke_app_passwords: bool = False) -> Deferred[None]:
+        return execute(self._set_verifiers, name, tuple(verifiers), revoke_app_passwords)
+
+    def add_received(self, name: str, received: str) -> Deferred[None]:
+        return execute(self._add_received, name, received)
+
+    def remove_received(self, name: str, received: str) -> Deferred[None]:
+        return execute(lambda: self._table.change_received(
+            without_received(self._table.get(name), received)))
+
+    def app_passwords(self, name: str) -> Deferred[Sequence[AppPassword]]:
+        return execute(self._table.app_passwords_of, name)
+
+    def add_app_password(self, name: str, password: AppPassword) -> Deferred[None]:
+        return execute(self._add_app_password, name, password)
+
+    def revoke_app_passwords(self, name: str, label: str | None = None) -> Deferred[None]:
+        return execute(self._table.revoke_app_passwords, name, label)
 
     def set_disabled(self, name: str, disabled: bool) -> Deferred[None]:
         return execute(lambda: self._table.change(replace(self._table.get(name), disabled=disabled)))
@@ -198,9 +277,13 @@ class MemoryAccounts:
     def _lacking(self, schemes: Sequence[str], most: int | None) -> Sequence[str]:
         prefixes = tuple(f"{{{scheme}{end}" for scheme in map(fold, schemes) for end in "}.")
         names = [account.name for _, account in sorted(self._table.accounts.items())
-                 if account.verifiers and not account.disabled
-                 and not any(fold(one).startswith(prefixes) for one in account.verifiers)]
+                 if not account.disabled and (
+                     self._table.app_passwords_of(account.name) or (account.verifiers and not any(
+                         fold(one).startswith(prefixes) for one in account.verifiers)))]
         return names[:most]
+
+    def habits(self, schemes: Sequence[str]) -> Deferred[Habits]:
+        return execute(lambda: habits_of(self._table.accounts.values(), schemes))
 
     def server_secret(self) -> Deferred[bytes]:
         return execute(lambda: self._table.secret)
@@ -209,7 +292,7 @@ class MemoryAccounts:
         for key, user in login_candidates(login):
             account = self._table.owner(key)
             if account is not None and (user is None or account.sdps):
-                return Login(account, user)
+                return Login(account, user, self._table.app_passwords_of(account.name))
         return None
 
     def _find_recipient(self, address: str) -> Target:
@@ -228,15 +311,42 @@ class MemoryAccounts:
             raise NoSuchRecipient(address)
         raise NoSuchDomain(address)
 
-    def _add(self, accounts: Sequence[Account]) -> None:
+    def _add(self, accounts: Sequence[Account], adopt: bool) -> None:
         for account in accounts:
             check_account(account)
         check_free(self._table, accounts)
-        for key in {key for account in accounts for key in exact_keys(account)}:
+        adopted = set(map(fold, [account.name for account in accounts])) if adopt else set()
+        self._refuse_maildrops({key for account in accounts for key in exact_keys(account)} - adopted)
+        for key in adopted:
             if key in self._maildrops:
-                raise AccountConflict(f"{key!r} is the maildrop of another checker's user")
+                self._refuse_if_held(key)
         for account in accounts:
             self._table.add(account)
+
+    def _refuse_maildrops(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if key in self._maildrops:
+                raise AccountConflict(f"{key!r} is the maildrop of another checker's user")
+
+    def _set_verifiers(self, name: str, verifiers: tuple[str, ...], revoke_app_passwords: bool) -> None:
+        account = self._table.get(name)
+        if revoke_app_passwords:
+            self._table.revoke_app_passwords(name, None)
+        self._table.change(replace(account, verifiers=verifiers))
+
+    def _add_received(self, name: str, received: str) -> None:
+        account = self._table.get(name)
+        changing = with_received(account, received)
+        check_account(changing)
+        fresh = exact_keys(changing) - exact_keys(account)
+        check_keys(self._table, dict.fromkeys(fresh, changing))
+        self._refuse_maildrops(fresh)
+        self._table.change_received(changing)
+
+    def _add_app_password(self, name: str, password: AppPassword) -> None:
+        check_label(password.label)
+        self._table.add_app_password(name, replace(
+            password, created_ms=self._now_ms(), last_used_ms=None, last_used_from=None))
 
     def _remove(self, name: str) -> None:
         account = self._table.get(name)

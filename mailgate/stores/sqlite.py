@@ -7,10 +7,12 @@ What the SQL does is in `sqlite_leases`, `sqlite_messages`, `sqlite_accounts` an
 from __future__ import annotations
 
 import os
+from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,7 +32,7 @@ from mailgate.stores.blobs import BlobFeed
 from mailgate.stores.sqlite_accounts import SqliteAccounts
 from mailgate.stores.sqlite_database import Database
 from mailgate.stores.sqlite_delivery import SqliteDelivery, new_key
-from mailgate.stores.sqlite_leases import Admitted, Wanted, take
+from mailgate.stores.sqlite_leases import Admitted, Wanted, drop_process, take
 from mailgate.stores.sqlite_maildrop import SqliteMaildrop
 from mailgate.stores.sqlite_messages import (
     Delivered,
@@ -45,26 +47,32 @@ from mailgate.stores.sqlite_messages import (
 
 INLINE_OCTETS = 65536       # a body up to this lies in its row
 
+log = Logger()
+
 
 @implementer(IMaildropStore)
 class SqliteStore:
     """Maildrops in the file `path`, bodies above `inline_octets` in `blobs`; `accounts` beside them.
 
     Several processes may use one file. `quota_octets` bounds each maildrop. Without `create` a
-    missing file is an outage, not an empty store: a disk may not have been mounted.
+    missing file is an outage, not an empty store: a disk may not have been mounted. `process` is a
+    word for this process, a random one, by which another can tell that it is dead (`bury_process`).
     """
 
     def __init__(self, path: str, blobs: IBlobStore, *, reactor: Any, lease_seconds: float = 60,
                  quota_octets: int | None = None, inline_octets: int = INLINE_OCTETS,
-                 create: bool = True) -> None:
-        self._database = Database(os.path.abspath(path), blobs, reactor, lease_seconds, create)
+                 create: bool = True, process: str = "") -> None:
+        self._database = Database(os.path.abspath(path), blobs, reactor, lease_seconds, create, process)
         self._quota_octets = quota_octets
         self._inline_octets = inline_octets
         self._feeds: WeakValueDictionary[str, BlobFeed] = WeakValueDictionary()     # blobs being written
         self._commits: set[Deferred[None]] = set()      # deliveries being committed; each fires at its end
+        self._run = ""      # a word for the time from start to stop; with a number it is a session's id
+        self._sessions = count(1)
         self.accounts = SqliteAccounts(self._database.reader, self._database.writer)
 
     def start(self) -> Deferred[None]:
+        self._run = new_key()
         return Deferred.fromCoroutine(self._database.start())
 
     def stop(self) -> Deferred[None]:
@@ -77,7 +85,7 @@ class SqliteStore:
     # Sessions -------------------------------------------------------------------------------
 
     def open(self, admission: Admission) -> Deferred[IMaildrop]:
-        session = new_key()
+        session = f"{self._run}-{next(self._sessions)}"
         taking = self._database.writer.run(take, self._database.holder, _wanted(admission), session)
         opening: Deferred[IMaildrop] = taking.addCallback(self._list)
         return opening.addErrback(self._not_opened, session)
@@ -101,6 +109,12 @@ class SqliteStore:
             self._database.release_session(session)
         return failure
 
+    def bury_process(self, process: str) -> Deferred[None]:
+        """End the sessions of another process at once, which is dead for certain: they are not alive
+        for the rest of their lease. `process` is the word that its store was made with."""
+        assert process, "everybody's would begin with an empty word"
+        return self._database.writer.run(drop_process, process)
+
     # Delivery -------------------------------------------------------------------------------
 
     def deliver(self) -> IDelivery:
@@ -123,16 +137,26 @@ class SqliteStore:
         return self._database.look(upkeep.scan, _key(maildrop))
 
     def remove(self, maildrop: str) -> Deferred[None]:
-        return self._database.writer.run(remove_by_key, _key(maildrop), durable=True)
+        return Deferred.fromCoroutine(self._remove(_key(maildrop)))
+
+    async def _remove(self, key: str) -> None:
+        await self._database.writer.run(remove_by_key, key, durable=True)
+        self._database.bury()
 
     def expire(self, retention_seconds: int) -> Deferred[int]:
         return Deferred.fromCoroutine(self._expire(retention_seconds * 1000))
 
     async def _expire(self, retention_ms: int) -> int:
+        ahead_ms = await self._database.writer.run(upkeep.doubt_clock, durable=True)
+        if ahead_ms:
+            log.warn("nothing expires for now: the clock is {days} days ahead of the last time that was"
+                     " looked", days=ahead_ms // upkeep.DAY_MS)
+            return 0
         maildrops = await self._database.look(upkeep.find_expired, retention_ms)
         removed = 0
         for maildrop_id in maildrops:
             removed += await self._database.writer.run(upkeep.expire, maildrop_id, retention_ms, durable=True)
+            self._database.bury()
         return removed
 
     def sweep(self, grace_seconds: int) -> Deferred[int]:
@@ -145,6 +169,7 @@ class SqliteStore:
 
     async def _sweep(self, grace_seconds: int) -> int:
         database, blobs = self._database, self._database.blobs
+        database.bury()
         owner = await database.in_thread(blobs.owner)
         named = await database.look(upkeep.find_removed_blobs, owner, grace_seconds * 1000)
         old = [key for key, age in await database.in_thread(blobs.keys)
@@ -176,7 +201,9 @@ def _wanted(admission: Admission) -> Wanted:
                   view="" if admission.view is None else _key(admission.view),
                   account_key=None if admission.account is None else _key(admission.account),
                   version=admission.version,
-                  delay_ms=admission.login_delay_seconds * 1000)
+                  delay_ms=admission.login_delay_seconds * 1000,
+                  app_password_key=None if admission.app_password is None else _key(admission.app_password),
+                  used_from=None if admission.used_from is None else text(admission.used_from))
 
 
 def _key(name: str) -> str:

@@ -19,8 +19,24 @@ from mailgate.errors import (
     NoSuchRecipient,
 )
 from mailgate.interfaces import IAccountStore
-from mailgate.model import Account, Login, Target
-from mailgate.names import check_domain, check_name, fold, login_candidates, split_address
+from mailgate.model import Account, AppPassword, Habits, Login, Target
+from mailgate.names import check_domain, check_label, check_name, fold, login_candidates, split_address
+from mailgate.stores.account_changes import with_received, without_received
+from mailgate.stores.habits import read_habits
+from mailgate.stores.sqlite_credentials import (
+    APP_PASSWORDS,
+    add_app_password,
+    app_passwords,
+    changed,
+    drop_app_passwords,
+    existing,
+    new_version,
+    read_app_passwords,
+    revoke_app_passwords,
+    set_disabled,
+    set_verifiers,
+)
+from mailgate.stores.sqlite_leases import refuse_if_held
 from mailgate.stores.sqlite_messages import find_maildrop, remove_by_key, text
 from mailgate.stores.sqlite_threads import ReaderThread, WriterThread
 
@@ -83,22 +99,34 @@ def _tail(key: str, separator: str) -> str | None:
 # In the transaction -------------------------------------------------------------------------
 
 
-def add(cursor: Cursor, accounts: Sequence[Prepared]) -> None:
-    """Add accounts. Raises: AccountConflict, and then the caller undoes all."""
+def add(cursor: Cursor, accounts: Sequence[Prepared], adopt: bool) -> None:
+    """Add accounts. Raises: AccountConflict, MaildropInUse, and then the caller undoes all."""
     for account, keys in accounts:
         for key in keys:
             _refuse_conflict(cursor, key, account.sdps)
-            if find_maildrop(cursor, key.key) is not None:
-                raise AccountConflict(f"{key.key!r} is the maildrop of another checker's user")
+            _refuse_maildrop(cursor, key.key, adopt=adopt and key.key == fold(account.name))
         cursor.execute(
             "INSERT INTO account (key, name, sdps, disabled, version, verifiers, addresses, domains)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (fold(account.name), account.name, account.sdps, account.disabled, _new_version(cursor),
+            (fold(account.name), account.name, account.sdps, account.disabled, new_version(cursor),
              json.dumps(account.verifiers), json.dumps(account.addresses), json.dumps(account.domains)))
-        account_id = cursor.lastrowid
-        cursor.executemany(
-            "INSERT INTO account_key (account_id, key, is_address, is_domain, at_tail, plus_tail)"
-            " VALUES (?, ?, ?, ?, ?, ?)", [(account_id, *key) for key in keys])
+        assert cursor.lastrowid is not None
+        _insert_keys(cursor, cursor.lastrowid, keys)
+
+
+def _refuse_maildrop(cursor: Cursor, key: str, *, adopt: bool) -> None:
+    """Refuse a key by which another checker's user has a maildrop; to adopt it, nobody may have it open."""
+    maildrop_id = find_maildrop(cursor, key)
+    if maildrop_id is not None and not adopt:
+        raise AccountConflict(f"{key!r} is the maildrop of another checker's user")
+    if maildrop_id is not None:
+        refuse_if_held(cursor, maildrop_id)
+
+
+def _insert_keys(cursor: Cursor, account_id: int, keys: Sequence[Key]) -> None:
+    cursor.executemany(
+        "INSERT INTO account_key (account_id, key, is_address, is_domain, at_tail, plus_tail)"
+        " VALUES (?, ?, ?, ?, ?, ?)", [(account_id, *key) for key in keys])
 
 
 _CONFLICTS = """
@@ -122,42 +150,40 @@ def _refuse_conflict(cursor: Cursor, key: Key, sdps: bool) -> None:
                               f" {taken[1]!r}: one would be an SDPS user of the other")
 
 
-def _new_version(cursor: Cursor) -> int:
-    cursor.execute("UPDATE account_version SET last = last + 1")
-    version: int = cursor.execute("SELECT last FROM account_version").fetchone()[0]
-    return version
+def add_received(cursor: Cursor, name: str, received: str) -> None:
+    """Give an account one more address or domain. Raises: NoSuchAccount, AccountConflict."""
+    account = get(cursor, name)
+    changing = prepare(with_received(account, received))
+    own = {key.key for key in prepare(account).keys}
+    for key in changing.keys:
+        if key.key not in own:
+            _refuse_conflict(cursor, key, account.sdps)
+            _refuse_maildrop(cursor, key.key, adopt=False)
+    _change_received(cursor, changing)
 
 
-def set_verifiers(cursor: Cursor, name: str, verifiers: str) -> None:
-    """Replace the verifiers (a JSON array). Raises: NoSuchAccount."""
-    key = _existing(cursor, name)
-    cursor.execute("UPDATE account SET verifiers = ?, version = ? WHERE key = ?",
-                   (verifiers, _new_version(cursor), key))
+def remove_received(cursor: Cursor, name: str, received: str) -> None:
+    """Take an address or domain away. Raises: NoSuchAccount, NoSuchEntry."""
+    _change_received(cursor, prepare(without_received(get(cursor, name), received)))
 
 
-def set_disabled(cursor: Cursor, name: str, disabled: bool) -> None:
-    """Disable or enable. Raises: NoSuchAccount."""
-    key = _existing(cursor, name)
-    cursor.execute("UPDATE account SET disabled = ?, version = ? WHERE key = ?",
-                   (disabled, _new_version(cursor), key))
-
-
-def _existing(cursor: Cursor, name: str) -> str:
-    """Return the key of an account. Raises: NoSuchAccount."""
-    key = fold(name)
-    if not cursor.execute("SELECT count(*) FROM account WHERE key = ?", (key,)).fetchone()[0]:
-        raise NoSuchAccount(f"no account {name!r}")
-    return key
+def _change_received(cursor: Cursor, changing: Prepared) -> None:
+    account, account_id = changing.account, existing(cursor, changing.account.name)
+    cursor.execute("UPDATE account SET addresses = ?, domains = ? WHERE id = ?",
+                   (json.dumps(account.addresses), json.dumps(account.domains), account_id))
+    cursor.execute("DELETE FROM account_key WHERE account_id = ?", (account_id,))
+    _insert_keys(cursor, account_id, changing.keys)
+    changed(cursor, account_id)
 
 
 def remove(cursor: Cursor, name: str) -> None:
     """Remove an account, its maildrop and its mail. Raises: NoSuchAccount, MaildropInUse."""
-    key = _existing(cursor, name)
-    _new_version(cursor)        # for `changes`
-    remove_by_key(cursor, key)
-    cursor.execute("DELETE FROM account_key WHERE account_id IN (SELECT id FROM account WHERE key = ?)",
-                   (key,))
-    cursor.execute("DELETE FROM account WHERE key = ?", (key,))
+    account_id = existing(cursor, name)
+    new_version(cursor)        # for `changes`
+    remove_by_key(cursor, fold(name))
+    drop_app_passwords(cursor, account_id)
+    cursor.execute("DELETE FROM account_key WHERE account_id = ?", (account_id,))
+    cursor.execute("DELETE FROM account WHERE id = ?", (account_id,))
 
 
 # Reading ------------------------------------------------------------------------------------
@@ -182,13 +208,15 @@ def find_login(cursor: Cursor, login: str) -> Login | None:
     candidates = login_candidates(login)
     keys = [candidate.key for candidate in candidates]
     cursor.execute(f"""
-        SELECT account_key.key, {_COLUMNS} FROM account_key JOIN account ON account.id = account_id
+        SELECT account_key.key, {APP_PASSWORDS}, {_COLUMNS}
+        FROM account_key JOIN account ON account.id = account_id
         WHERE account_key.key IN ({",".join("?" * len(keys))})""", keys)
-    found = {row[0]: _account(*row[1:]) for row in cursor.fetchall()}
+    found = {row[0]: (_account(*row[2:]), row[1]) for row in cursor.fetchall()}
     for key, user in candidates:
-        account = found.get(key)
-        if account is not None and (user is None or account.sdps):
-            return Login(account, user)
+        if key in found:
+            account, app_passwords = found[key]
+            if user is None or account.sdps:
+                return Login(account, user, read_app_passwords(app_passwords))
     return None
 
 
@@ -217,14 +245,16 @@ def changes(cursor: Cursor) -> int:
 
 
 def lacking(cursor: Cursor, schemes: Sequence[str], most: int | None) -> list[str]:
-    """Return who has verifiers, but none of some schemes.
+    """Return who has verifiers, but none of some schemes, and who has app passwords.
 
     The JSON is matched as it is written: a quote inside a verifier has a backslash before it.
     """
     patterns = [f'{before}"{{{scheme}{end}%' for scheme in schemes for before in ("[", "%, ") for end in "}."]
     cursor.execute(f"""
-        SELECT name FROM account WHERE NOT disabled AND verifiers <> '[]'
-        {"AND verifiers NOT LIKE ? " * len(patterns)} ORDER BY key LIMIT ?""",
+        SELECT name FROM account WHERE NOT disabled
+        AND (verifiers <> '[]' {"AND verifiers NOT LIKE ? " * len(patterns)}
+             OR EXISTS (SELECT 1 FROM app_password WHERE account_id = account.id))
+        ORDER BY key LIMIT ?""",
                    (*patterns, -1 if most is None else most))
     return [name for name, in cursor.fetchall()]
 
@@ -266,15 +296,37 @@ class SqliteAccounts:
     def list(self) -> Deferred[list[Account]]:
         return self._reader.run(get_all)
 
-    def add(self, accounts: Sequence[Account]) -> Deferred[None]:
+    def add(self, accounts: Sequence[Account], *, adopt: bool = False) -> Deferred[None]:
         try:
             prepared = [prepare(account) for account in accounts]
         except AccountConflict:
             return fail()
-        return self._writer.run(add, prepared, durable=True)
+        return self._writer.run(add, prepared, adopt, durable=True)
 
-    def set_verifiers(self, name: str, verifiers: Sequence[str]) -> Deferred[None]:
-        return self._writer.run(set_verifiers, text(name), json.dumps(list(verifiers)), durable=True)
+    def set_verifiers(self, name: str, verifiers: Sequence[str], *,
+                      revoke_app_passwords: bool = False) -> Deferred[None]:
+        return self._writer.run(set_verifiers, text(name), json.dumps(list(verifiers)),
+                                revoke_app_passwords, durable=True)
+
+    def add_received(self, name: str, received: str) -> Deferred[None]:
+        return self._writer.run(add_received, text(name), received, durable=True)
+
+    def remove_received(self, name: str, received: str) -> Deferred[None]:
+        return self._writer.run(remove_received, text(name), received, durable=True)
+
+    def app_passwords(self, name: str) -> Deferred[Sequence[AppPassword]]:
+        return self._reader.run(app_passwords, text(name))
+
+    def add_app_password(self, name: str, password: AppPassword) -> Deferred[None]:
+        try:
+            check_label(password.label)
+        except AccountConflict:
+            return fail()
+        return self._writer.run(add_app_password, text(name), password, durable=True)
+
+    def revoke_app_passwords(self, name: str, label: str | None = None) -> Deferred[None]:
+        return self._writer.run(revoke_app_passwords, text(name), None if label is None else text(label),
+                                durable=True)
 
     def set_disabled(self, name: str, disabled: bool) -> Deferred[None]:
         return self._writer.run(set_disabled, text(name), disabled, durable=True)
@@ -287,6 +339,9 @@ class SqliteAccounts:
 
     def lacking(self, schemes: Sequence[str], most: int | None = None) -> Deferred[Sequence[str]]:
         return self._reader.run(lacking, tuple(schemes), most)
+
+    def habits(self, schemes: Sequence[str]) -> Deferred[Habits]:
+        return self._reader.run(read_habits, tuple(schemes))
 
     def server_secret(self) -> Deferred[bytes]:
         return self._writer.run(server_secret, os.urandom(32), durable=True)

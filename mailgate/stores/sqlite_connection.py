@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 import time
+from contextlib import suppress
 from importlib import resources
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mailgate.errors import MailgateError, StoreFull, StoreUnavailable
-from mailgate.stores.files import give_to_heir, os_fault
+from mailgate.stores.files import heir, os_fault
 
 BUSY_SECONDS = 10           # how long a write waits for another process's
 CACHE_KIB = 8192            # page cache of a connection
@@ -32,8 +33,7 @@ log = Logger()
 def connect(path: str, *, create: bool = False) -> sqlite3.Connection:
     """Return a connection in autocommit mode. Raises: sqlite3.Error, OSError."""
     if create and not os.path.exists(path):
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
-        give_to_heir(path)      # SQLite gives the log and its index to the owner of the database
+        _make(path)
     connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=BUSY_SECONDS,
                                  isolation_level=None, cached_statements=256)
     try:
@@ -44,6 +44,18 @@ def connect(path: str, *, create: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _make(path: str) -> None:
+    """Make an empty file, unless there is one or another process is quicker: never where a link leads."""
+    with suppress(FileExistsError):
+        made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE)
+        try:
+            owner = heir(os.path.dirname(os.path.abspath(path)))
+            if owner is not None:       # SQLite gives the log and its index to the owner of the database
+                os.fchown(made, *owner)
+        finally:
+            os.close(made)
 
 
 def prepare(connection: sqlite3.Connection) -> None:

@@ -22,7 +22,7 @@ from mailgate.interfaces import IBlobStore
 from mailgate.stores.readahead import ReadAhead
 from mailgate.stores.sqlite_connection import connect, fault_of, prepare, store_id
 from mailgate.stores.sqlite_leases import Holder, Lease, drop_holder, release, release_sessions, renew
-from mailgate.stores.sqlite_messages import Snapshot
+from mailgate.stores.sqlite_messages import Snapshot, bury
 from mailgate.stores.sqlite_threads import ReaderThread, WriterThread
 
 RENEWALS_A_LEASE = 3            # a renewal may be late by two thirds of the lease
@@ -39,10 +39,10 @@ class Database:
     """Threads, leases and caches of one `SqliteStore`."""
 
     def __init__(self, path: str, blobs: IBlobStore, reactor: Any, lease_seconds: float,
-                 create: bool) -> None:
+                 create: bool, process: str = "") -> None:
         self.path = path
         self.blobs = blobs
-        self.holder = Holder(lease_seconds)
+        self.holder = Holder(lease_seconds, process)
         self.ahead: ReadAhead[Any] = ReadAhead()
         self.snapshots = SnapshotCache()
         self.writer = WriterThread(self._open_writer, reactor, "mailgate store writer")
@@ -54,6 +54,7 @@ class Database:
         self._renewal = LoopingCall(self._renew)
         self._renewal.clock = reactor
         self._renewal_seconds = lease_seconds / RENEWALS_A_LEASE
+        self._burying = False
         self._unreleased: set[str] = set()      # sessions whose lease could not be given up in its turn
 
     # Begin and end --------------------------------------------------------------------------
@@ -71,6 +72,7 @@ class Database:
         self._pool = _BlobThreads(0, BLOB_THREADS, "mailgate bodies")
         self._pool.start()
         self._renewal.start(self._renewal_seconds, now=False)
+        self.bury()
 
     async def stop(self) -> None:
         """Give up the leases of this process, finish what is queued, and close."""
@@ -85,6 +87,8 @@ class Database:
     def _open_writer(self) -> sqlite3.Connection:
         if self._create and not os.path.exists(self.path) and self.blobs.owner() is not None:
             raise StoreUnavailable(f"{self.path} is missing, and its bodies are there: no new store is made")
+        if not self._create and _is_missing(self.path):
+            raise StoreUnavailable(f"there is no {self.path}; its disk may not be mounted")
         connection = connect(self.path, create=self._create)
         try:
             prepare(connection)
@@ -119,6 +123,21 @@ class Database:
                 cursor.close()
         finally:
             connection.close()
+
+    def bury(self) -> None:
+        """Free what large removals have left, a few bodies at a time, while others write between."""
+        if not self._burying and self._pool is not None:
+            self._burying = True
+            Deferred.fromCoroutine(self._bury())
+
+    async def _bury(self) -> None:
+        try:
+            while self._pool is not None and await self.writer.run(bury):
+                pass
+        except MailgateError:
+            pass            # it was logged; the next sweep goes on
+        finally:
+            self._burying = False
 
     # Leases ---------------------------------------------------------------------------------
 
@@ -178,6 +197,17 @@ class SnapshotCache:
 
 def _cost(snapshot: Snapshot) -> int:
     return SNAPSHOT_OCTETS + MESSAGE_OCTETS * len(snapshot.listing)
+
+
+def _is_missing(path: str) -> bool:
+    """Whether there is no such file; of what cannot be looked at, opening it tells the reason."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _renew_and_release(cursor: sqlite3.Cursor, holder: Holder, sessions: set[str]) -> None:

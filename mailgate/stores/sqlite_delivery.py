@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailgate.errors import MailgateError, MessageMalformed, StoreFull, StoreUnavailable
-from mailgate.interfaces import IDelivery
+from mailgate.interfaces import IPreparedDelivery
 from mailgate.model import Placement
 from mailgate.names import fold
 from mailgate.stores.blobs import BlobFeed
@@ -32,7 +32,7 @@ def new_key() -> str:
     return secrets.token_hex(KEY_OCTETS)
 
 
-@implementer(IDelivery)
+@implementer(IPreparedDelivery)
 class SqliteDelivery:
     """Small messages wait in memory and go into their row; larger ones are fed to the blob store.
 
@@ -52,10 +52,13 @@ class SqliteDelivery:
         self._form = WireForm()
         self._pieces: list[bytes] = []      # while it is small
         self._feed: BlobFeed | None = None  # once it is not
-        self._ended = False
+        self._complete = False              # nothing more is written
+        self._on_disk = False               # what is not in the rows
+        self._ended = False                 # committed or aborted
+        self._aborted = False
 
     def write(self, content: bytes) -> Deferred[None] | None:
-        if self._ended:
+        if self._complete or self._ended:
             return None
         return self._append(self._form.feed(content))
 
@@ -70,33 +73,53 @@ class SqliteDelivery:
         self._pieces.clear()
         return self._feed.write(wire)
 
-    def commit(self, placements: Sequence[Placement], *, all_or_nothing: bool = False,
-               delivery_id: str | None = None) -> Deferred[Outcomes]:
-        if self._ended:
+    def prepare(self) -> Deferred[None]:
+        if self._complete or self._ended:
             return fail(StoreUnavailable("the delivery has ended"))
         last = self._form.finish()
         if self._feed is None:
             self._append(last)
             last = b""
+        self._complete = True
+        on_disk: Deferred[None] = succeed(None) if self._feed is None else self._feed.finish(last)
+        return on_disk.addCallbacks(self._prepared, self._not_prepared)
+
+    def _prepared(self, _: None) -> None:
+        self._on_disk = True
+        if self._aborted:   # meanwhile
+            self._discard()
+
+    def _not_prepared(self, failure: Failure) -> Failure:
+        self._ended = True
+        return failure
+
+    def commit(self, placements: Sequence[Placement], *, all_or_nothing: bool = False,
+               delivery_id: str | None = None) -> Deferred[Outcomes]:
+        if self._ended or (self._complete and not self._on_disk):
+            return fail(StoreUnavailable("the delivery has ended"))
+        old_ids = [one.unique_id for one in placements if one.unique_id is not None]
+        if not all(_UNIQUE_ID.fullmatch(old_id) for old_id in old_ids):
+            self.abort()
+            return fail(MessageMalformed("a unique-id that POP3 cannot carry"))
+        prepared: Deferred[None] = succeed(None) if self._complete else self.prepare()
         self._ended = True
         copies = [self._copy(number, placement) for number, placement in enumerate(placements, 1)]
-        if any(copy.old_id is not None and not _UNIQUE_ID.fullmatch(copy.old_id) for copy in copies):
-            self._drop_feed()
-            return fail(MessageMalformed("a unique-id that POP3 cannot carry"))
         end: Deferred[None] = Deferred()
         self._commits.add(end)
-        on_disk: Deferred[None] = succeed(None) if self._feed is None else self._feed.finish(last)
-        placing = on_disk.addCallback(self._place_rows, copies, all_or_nothing, delivery_id)
+        placing = prepared.addCallback(self._place_rows, copies, all_or_nothing, delivery_id)
         return placing.addBoth(self._end_commit, end)
 
     def abort(self) -> None:
         if not self._ended:
-            self._ended = True
-            self._pieces.clear()
-            self._drop_feed()
+            self._ended = self._aborted = True
+            self._discard()
 
-    def _drop_feed(self) -> None:
-        if self._feed is not None:
+    def _discard(self) -> None:
+        """Leave nothing of the message; while its body is being synced, later."""
+        self._pieces.clear()
+        if self._feed is not None and self._on_disk:
+            self._forget_blob(self._key)
+        elif self._feed is not None and not self._complete:
             self._feed.abandon()
 
     def _copy(self, number: int, placement: Placement) -> NewCopy:

@@ -11,10 +11,18 @@ from sqlite3 import Cursor
 from typing import NamedTuple
 
 from mailgate.errors import LeaseLost, LoginRefused, LoginTooSoon, MaildropInUse, StaleCredential
+from mailgate.stores.account_changes import USE_NOTED_MS
 
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 HOLDER_ID_OCTETS = 16
 DEAD = f"NOT EXISTS (SELECT 1 FROM holder WHERE holder.id = lease.holder AND holder.expires_ms > {NOW_MS})"
+
+# What is in a newcomer's way. No holder lives for longer than its lease from now on: one that claims two of
+# them wrote so before the clock was set back, and may have died since. A step of less than a lease takes
+# nothing from the living, and of its own holder (:holder) a process knows that it lives.
+HELD = f"""EXISTS (SELECT 1 FROM holder WHERE holder.id = lease.holder AND holder.expires_ms > {NOW_MS}
+    AND (holder.id = :holder OR holder.lease_ms IS NULL
+         OR holder.expires_ms <= {NOW_MS} + 2 * holder.lease_ms))"""
 
 # Views exclude each other when they are the same or one is the whole maildrop (the empty view).
 OVERLAP = "(lease.view = :view OR lease.view = '' OR :view = '')"
@@ -37,6 +45,8 @@ class Wanted(NamedTuple):
     account_key: str | None
     version: int | None
     delay_ms: int           # least time since the last login to this view
+    app_password_key: str | None = None     # the app password whose use is to be noted
+    used_from: str | None = None            # and from where
 
 
 class Admitted(NamedTuple):
@@ -50,11 +60,13 @@ class Holder:
     """This process's row, which its leases point at. Only the writer's thread touches it.
 
     A holder that expired is never renewed; the next session gets a new one. If the transaction
-    that made a row is undone, the id names no row, and that is found as if it had expired.
+    that made a row is undone, the id names no row, and that is found as if it had expired. Every id
+    begins with `process`, if it is given.
     """
 
-    def __init__(self, lease_seconds: float) -> None:
+    def __init__(self, lease_seconds: float, process: str = "") -> None:
         self.lease_ms = int(lease_seconds * 1000)
+        self.process = process
         self.id = ""            # none yet
 
 
@@ -84,7 +96,7 @@ def take(cursor: Cursor, holder: Holder, wanted: Wanted, session: str) -> Admitt
     if wanted.account_key is not None and (version is None or disabled or version != wanted.version):
         raise StaleCredential(f"account {wanted.account_key}")
     if held:
-        _drop_dead(cursor, maildrop_id, wanted.view)
+        _drop_dead(cursor, maildrop_id, wanted.view, holder.id)
     if last_ms is not None and 0 <= now_ms - last_ms < wanted.delay_ms:
         raise LoginTooSoon(f"maildrop {wanted.maildrop}")
     if maildrop_id is None:
@@ -96,7 +108,20 @@ def take(cursor: Cursor, holder: Holder, wanted: Wanted, session: str) -> Admitt
     cursor.execute("INSERT INTO login (maildrop_id, view, at_ms) VALUES (?, ?, ?)"
                    " ON CONFLICT (maildrop_id, view) DO UPDATE SET at_ms = excluded.at_ms",
                    (maildrop_id, wanted.view, now_ms))
+    if wanted.app_password_key is not None:
+        _note_use(cursor, wanted, now_ms)
     return Admitted(Lease(maildrop_id, wanted.view, session), change)
+
+
+def _note_use(cursor: Cursor, wanted: Wanted, now_ms: int) -> None:
+    """Note that an app password was used, unless that was done a moment ago for the same address."""
+    cursor.execute("""
+        UPDATE app_password SET last_used_ms = :now, last_used_from = :used_from
+        WHERE account_id = (SELECT id FROM account WHERE key = :account) AND key = :label
+        AND (last_used_ms IS NULL OR last_used_from IS NOT :used_from
+             OR last_used_ms NOT BETWEEN :now - :period + 1 AND :now)""",
+                   {"now": now_ms, "used_from": wanted.used_from, "account": wanted.account_key,
+                    "label": wanted.app_password_key, "period": USE_NOTED_MS})
 
 
 def make_maildrop(cursor: Cursor, key: str, name: str) -> int:
@@ -106,10 +131,10 @@ def make_maildrop(cursor: Cursor, key: str, name: str) -> int:
     return cursor.lastrowid
 
 
-def _drop_dead(cursor: Cursor, maildrop_id: int, view: str) -> None:
+def _drop_dead(cursor: Cursor, maildrop_id: int, view: str, holder_id: str = "") -> None:
     """Delete the expired leases that overlap a view. Raises: MaildropInUse, if a living one does."""
-    row = {"maildrop": maildrop_id, "view": view}
-    cursor.execute(f"DELETE FROM lease WHERE maildrop_id = :maildrop AND {OVERLAP} AND {DEAD}", row)
+    row = {"maildrop": maildrop_id, "view": view, "holder": holder_id}
+    cursor.execute(f"DELETE FROM lease WHERE maildrop_id = :maildrop AND {OVERLAP} AND NOT {HELD}", row)
     cursor.execute(f"SELECT count(*) FROM lease WHERE maildrop_id = :maildrop AND {OVERLAP}", row)
     if cursor.fetchone()[0]:
         raise MaildropInUse(f"maildrop {maildrop_id}, view {view!r}")
@@ -158,12 +183,19 @@ def drop_holder(cursor: Cursor, holder: Holder) -> None:
     holder.id = ""
 
 
+def drop_process(cursor: Cursor, process: str) -> None:
+    """Give up every lease of another process, which is dead for certain. Looks through all leases."""
+    for table, column in (("lease", "holder"), ("holder", "id")):
+        cursor.execute(f"DELETE FROM {table} WHERE substr({column}, 1, length(:word)) = :word",
+                       {"word": process})
+
+
 def _new_holder(cursor: Cursor, holder: Holder) -> None:
     if holder.id:
         drop_holder(cursor, holder)
-    holder.id = secrets.token_hex(HOLDER_ID_OCTETS)
-    cursor.execute(f"INSERT INTO holder (id, expires_ms) VALUES (?, {NOW_MS} + ?)",
-                   (holder.id, holder.lease_ms))
+    holder.id = holder.process + secrets.token_hex(HOLDER_ID_OCTETS)
+    cursor.execute(f"INSERT INTO holder (id, expires_ms, lease_ms) VALUES (:id, {NOW_MS} + :lease, :lease)",
+                   {"id": holder.id, "lease": holder.lease_ms})
 
 
 def sweep_dead(cursor: Cursor) -> None:

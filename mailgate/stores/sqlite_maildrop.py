@@ -17,6 +17,7 @@ from mailgate.stores.readahead import Course
 from mailgate.stores.sqlite_database import Database
 from mailgate.stores.sqlite_leases import Lease
 from mailgate.stores.sqlite_messages import (
+    BURIED_OCTETS,
     Snapshot,
     StoredBody,
     read_bodies,
@@ -138,7 +139,7 @@ class SqliteMaildrop:
         if not serials:
             return self._database.release(self._lease)
         committing = self._database.writer.run(remove_marked, self._lease, serials, durable=True)
-        return committing.addErrback(self._not_committed)
+        return committing.addCallbacks(self._committed, self._not_committed, callbackArgs=(marked,))
 
     def commit_blocking(self, marked: Collection[int]) -> None:
         """Do what `commit` does before returning, for callers that cannot wait for a Deferred.
@@ -155,6 +156,7 @@ class SqliteMaildrop:
         except MailgateError:
             self._database.release(self._lease)
             raise
+        self._committed(None, marked)
 
     def release(self) -> Deferred[None]:
         if self._ended:
@@ -178,6 +180,11 @@ class SqliteMaildrop:
             self._database.release(self._lease)
             raise NoSuchMessage(unknown)
         return [serials[number - 1] for number in sorted(set(marked))]
+
+    def _committed(self, result: None, marked: Collection[int]) -> None:
+        sizes = self.listing.sizes
+        if sum(sizes[number - 1] for number in marked) > BURIED_OCTETS:
+            self._database.bury()
 
     def _not_committed(self, failure: Failure) -> Deferred[None]:
         released = self._database.release(self._lease)

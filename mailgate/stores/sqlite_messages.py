@@ -10,7 +10,7 @@ import json
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from sqlite3 import Cursor
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ from mailgate.stores.sqlite_leases import (
 
 INBOX = "folder = 'INBOX'"
 SERIALS = "maildrop_id = ? AND serial IN (SELECT value FROM json_each(?))"
+BURIED_OCTETS = 1024 * 1024     # of bodies in rows that one transaction may free
+MOST_BURIED = 1024              # bodies that one such transaction looks at
 
 
 class Snapshot:
@@ -277,17 +279,27 @@ def remove_marked(cursor: Cursor, lease: Lease, serials: Iterable[int]) -> None:
 
 
 def remove_messages(cursor: Cursor, maildrop_id: int, serials: Iterable[int]) -> int:
-    """Remove messages, and every body that no other message names; return how many there were."""
+    """Remove messages, and every body that no other message names; return how many there were.
+
+    Where they are large, their bodies are left to `bury`: others want to write, too.
+    """
     where = (maildrop_id, json.dumps(list(serials)))
     cursor.execute(f"SELECT body_id, octets FROM message WHERE {SERIALS}", where)
     rows = cursor.fetchall()
     if not rows:
         return 0
     cursor.execute(f"DELETE FROM message WHERE {SERIALS}", where)
-    for refs, body_ids in _by_count(body_id for body_id, _ in rows).items():
-        drop_refs(cursor, body_ids, refs)
+    octets = sum(octets for _, octets in rows)
+    counted = Counter(body_id for body_id, _ in rows)
+    if octets > BURIED_OCTETS:
+        cursor.executemany("INSERT INTO dropped_ref (body_id, refs) VALUES (?, ?)"
+                           " ON CONFLICT (body_id) DO UPDATE SET refs = refs + excluded.refs",
+                           counted.items())
+    else:
+        for refs, body_ids in _by_count(counted).items():
+            drop_refs(cursor, body_ids, refs)
     cursor.execute("UPDATE maildrop SET messages = messages - ?, octets = octets - ?, change = change + 1"
-                   " WHERE id = ?", (len(rows), sum(octets for _, octets in rows), maildrop_id))
+                   " WHERE id = ?", (len(rows), octets, maildrop_id))
     return len(rows)
 
 
@@ -301,6 +313,25 @@ def drop_refs(cursor: Cursor, body_ids: list[int], refs: int) -> None:
     if cursor.rowcount < len(body_ids):
         cursor.execute("UPDATE body SET refs = refs - ? WHERE id IN (SELECT value FROM json_each(?))",
                        (refs, ids))
+
+
+def bury(cursor: Cursor) -> bool:
+    """Take up some of the references that large removals have left; return whether there are more."""
+    cursor.execute("SELECT body_id, dropped_ref.refs, body.refs, wire_octets, key IS NULL"
+                   " FROM dropped_ref JOIN body ON id = body_id LIMIT ?", (MOST_BURIED,))
+    dropped: dict[int, list[int]] = {}
+    octets = count = 0
+    for body_id, refs, body_refs, wire_octets, inline in cursor:
+        dropped.setdefault(refs, []).append(body_id)
+        count += 1
+        octets += wire_octets if inline and refs >= body_refs else 0
+        if octets >= BURIED_OCTETS:
+            break
+    for refs, body_ids in dropped.items():
+        cursor.execute("DELETE FROM dropped_ref WHERE body_id IN (SELECT value FROM json_each(?))",
+                       (json.dumps(body_ids),))
+        drop_refs(cursor, body_ids, refs)
+    return count == MOST_BURIED or octets >= BURIED_OCTETS
 
 
 def remove_maildrop(cursor: Cursor, maildrop_id: int) -> None:
@@ -320,12 +351,12 @@ def remove_by_key(cursor: Cursor, key: str) -> None:
         remove_maildrop(cursor, maildrop_id)
 
 
-def _by_count(body_ids: Iterable[int]) -> dict[int, list[int]]:
+def _by_count(counted: Mapping[int, int]) -> dict[int, list[int]]:
     """Return bodies by how often they occur: the copies of one delivery may lie in one maildrop."""
-    counted: dict[int, list[int]] = {}
-    for body_id, count in Counter(body_ids).items():
-        counted.setdefault(count, []).append(body_id)
-    return counted
+    by_count: dict[int, list[int]] = {}
+    for body_id, count in counted.items():
+        by_count.setdefault(count, []).append(body_id)
+    return by_count
 
 
 def find_maildrop(cursor: Cursor, key: str) -> int | None:

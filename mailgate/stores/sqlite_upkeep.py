@@ -19,6 +19,8 @@ from mailgate.stores.sqlite_messages import INBOX, find_maildrop, remove_message
 DAY_MS = 86_400_000
 DELIVERY_KEPT_MS = DAY_MS           # our own retries, and a mail server's after a lost reply, come sooner
 VIEW_LOGIN_KEPT_MS = 30 * DAY_MS    # of single users of an SDPS host: any name is one, so they pile up
+MOST_STEP_MS = 2 * DAY_MS           # of the clock between two rounds of retention: more is doubted ...
+DOUBT_MS = 18 * 3_600_000           # ... until it has gone on for so long from there
 MOST_FINDINGS = 20                  # of one kind
 
 
@@ -32,6 +34,25 @@ def scan(cursor: Cursor, maildrop: str) -> list[Listed]:
 
 
 # Retention ----------------------------------------------------------------------------------
+
+
+def doubt_clock(cursor: Cursor) -> int:
+    """Return by how many milliseconds the clock is too far ahead to remove mail by it; 0 if it is not.
+
+    It is doubted when it has made a step since the last round, and believed once most of a day has
+    passed by it: time to mend a wrong one, or else the service was off for so long.
+    """
+    cursor.execute(f"SELECT {NOW_MS}, at_ms, doubted_ms FROM retention_clock")
+    now_ms, at_ms, doubted_ms = cursor.fetchone()
+    if now_ms > at_ms + MOST_STEP_MS:
+        if doubted_ms is None or not 0 <= now_ms - doubted_ms <= MOST_STEP_MS:
+            cursor.execute("UPDATE retention_clock SET doubted_ms = ?", (now_ms,))
+            doubted_ms = now_ms
+        if now_ms - doubted_ms < DOUBT_MS:
+            ahead_ms: int = now_ms - at_ms
+            return ahead_ms
+    cursor.execute("UPDATE retention_clock SET at_ms = ?, doubted_ms = NULL", (now_ms,))
+    return 0
 
 
 def find_expired(cursor: Cursor, retention_ms: int) -> list[int]:
@@ -103,9 +124,12 @@ _RELATIONS = {
         SELECT body.id FROM body LEFT JOIN
             (SELECT body_id, count(*) AS refs FROM message GROUP BY body_id) AS found
             ON found.body_id = body.id
-        WHERE body.refs <> ifnull(found.refs, 0)""",
+        LEFT JOIN dropped_ref ON dropped_ref.body_id = body.id
+        WHERE body.refs <> ifnull(found.refs, 0) + ifnull(dropped_ref.refs, 0)""",
     "maildrop {}: message {} has no body": """
         SELECT maildrop_id, serial FROM message WHERE body_id NOT IN (SELECT id FROM body)""",
+    "references were dropped of body {}, which is none": """
+        SELECT body_id FROM dropped_ref WHERE body_id NOT IN (SELECT id FROM body)""",
     "maildrop {}: message {} has wrong octets": """
         SELECT maildrop_id, serial FROM message JOIN body ON body.id = body_id
         WHERE message.octets <> body.octets + length(preamble)""",
@@ -124,6 +148,8 @@ _RELATIONS = {
         WHERE account_key.account_id IS NOT account.id""",
     "{} is a name of no account": """
         SELECT key FROM account_key WHERE account_id NOT IN (SELECT id FROM account)""",
+    "{} is an app password of no account": """
+        SELECT label FROM app_password WHERE account_id NOT IN (SELECT id FROM account)""",
 }
 
 

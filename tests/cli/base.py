@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailgate.cli import accounts, delivering, maildrops, main, taking
+from mailgate.cli import accounts, app_passwords, delivering, maildrops, main, received, taking
 from mailgate.errors import StoreUnavailable
 from mailgate.interfaces import IMaildrop, IMessageStream
 from mailgate.model import Admission, Listed
@@ -57,7 +57,7 @@ class CommandCase(SynchronousTestCase):
         self.store: Any = MemoryStore(clock=self.clock)
         self.successResultOf(self.store.start())
         self.addCleanup(lambda: self.successResultOf(self.store.stop()))
-        for module in (accounts, delivering, maildrops, taking):
+        for module in (accounts, app_passwords, delivering, maildrops, received, taking):
             self.patch(module, "with_store", self._with_store)
 
     def _with_store(self, config: Any, work: Any, *, create: bool = False) -> Any:

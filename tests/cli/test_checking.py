@@ -59,7 +59,11 @@ class CheckTests(CommandCase):
         (self.folder / "passwd").write_text("a:{PLAIN}x\nb:{NOSUCH}x\n")
         self.assertIn("passwd line 2: ", self.refused(78, "check"))
         (self.folder / "passwd").write_text("a:{PLAIN}x\n")
-        self.succeed("check")
+        self.assertEqual(self.command("check").err, "")
+        (self.folder / "passwd").write_text("a:{PLAIN}x")
+        told = self.command("check")
+        self.assertEqual(told.code, 0)
+        self.assertIn("passwd does not end with a line end", told.err)
 
     def test_socket_folder(self) -> None:
         folder = Path(tempfile.mkdtemp())       # the path of a socket must be short

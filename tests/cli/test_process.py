@@ -8,14 +8,12 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.running import BIN, CONFIGURATION, PATIENCE_SECONDS, environment, mailgate, make_service_folder
-
-NOBODY = 65534
 
 
 class ProcessCase(SynchronousTestCase):
@@ -83,7 +81,7 @@ class CommandTests(ProcessCase):
 
     def test_lost_store(self) -> None:
         """Without its database nothing begins anew beside large messages, and none is swept away."""
-        self.file.write_text(CONFIGURATION + "[store]\nsweep_grace_seconds = 1\n")
+        self.file.write_text(CONFIGURATION + "[store]\nsweep_grace_seconds = 3600\n")
         mailgate("-c", self.file, "deliver", "--from", "", "mrose", stdin=b"A: 1\n\n" + b"x" * 200_000)
         (self.folder / "away").mkdir()
         for path in self.folder.glob("mail.db*"):
@@ -102,21 +100,6 @@ class CommandTests(ProcessCase):
         for path in (self.folder / "away").iterdir():
             path.rename(self.folder / path.name)
         self.assertIn("all is well", mailgate("-c", self.file, "check"))
-
-    def test_root_makes_for_the_owner(self) -> None:
-        """What root's commands make in somebody's folder, that user's service can use."""
-        if os.geteuid() != 0:
-            raise SkipTest("only the superuser can give files away")
-        home = self.folder / "home"
-        home.mkdir()
-        os.chown(home, NOBODY, NOBODY)
-        file = home / "lib" / "mailgate.toml"
-        mailgate("init", home / "lib", "--hostname", "mail.example.org")
-        mailgate("-c", file, "account", "add", "mrose", "--password-stdin", stdin=b"x\n")
-        mailgate("-c", file, "deliver", "--from", "", "mrose", stdin=b"A: 1\n\n" + b"x" * 200_000)
-        made = list(home.rglob("*"))
-        self.assertEqual(len(made), 8)      # the folder, the file, the database, bodies, STORE, a/b/body
-        self.assertEqual({(path.stat().st_uid, path.stat().st_gid) for path in made}, {(NOBODY, NOBODY)})
 
     def test_missing_store(self) -> None:
         """A store outside of the configuration's folder is not made in passing: a disk may be missing."""
@@ -228,6 +211,59 @@ class ImportTests(ProcessCase):
                          [f"{number:08x}000000ff" for number in range(1, 9)])
         self.assertEqual({(columns[3], columns[4]) for columns in listed}, {
             ("a@b.example", "mrose@mail.example.org")})
+
+    def maildir(self, sizes: Sequence[int]) -> Path:
+        """Make a Maildir whose messages have so many octets and, in its order, the ids 1, 2 ... in hex."""
+        maildir = self.folder / "Maildir"
+        for folder in ("cur", "new", "tmp"):
+            (maildir / folder).mkdir(parents=True)
+        for number, octets in enumerate(sizes, 1):
+            header = b"Return-Path: <a@b.example>\nA: %d\n\n" % number
+            content = header + b"0123456789abcde\n" * (octets // 16)
+            (maildir / "cur" / f"{100_000 + number}.M{number}.host:2,S").write_bytes(content)
+        (maildir / "dovecot-uidlist").write_text("3 V255 N9\n" + "".join(
+            f"{number} :{100_000 + number}.M{number}.host\n" for number in range(1, len(sizes) + 1)))
+        return maildir
+
+    def numbers(self) -> list[int]:
+        return [int(columns[2][:8], 16) for columns in self.listed()]
+
+    def test_killed_in_the_middle(self) -> None:
+        """Large bodies or small: what was taken is the beginning of the source; repeated, the rest comes."""
+        count = 1000
+        maildir = self.maildir([90_000 if number % 20 == 7 else number % 50 * 100 for number in range(count)])
+        held = []
+        for number, lines in ((signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGINT, 2)):
+            process = self.popen("import", "--progress", "mrose", str(maildir))
+            assert process.stderr is not None
+            for _ in range(lines):
+                process.stderr.readline()
+            os.kill(process.pid, number)
+            code = process.wait(PATIENCE_SECONDS)
+            self.assertIn(code, (-signal.SIGKILL, os.EX_TEMPFAIL, os.EX_OK))
+            taken = self.numbers()
+            self.assertEqual(taken, list(range(1, len(taken) + 1)))
+            held.append(len(taken))
+        self.assertEqual(held, sorted(held))
+        self.assertTrue(0 < held[0] < count, held)
+        self.assertIn(f"{count} messages read, {count} now in the maildrop",
+                      mailgate("-c", self.file, "import", "mrose", maildir))
+        self.assertEqual(self.numbers(), list(range(1, count + 1)))
+        self.assertIn("all is well", mailgate("-c", self.file, "check"))
+
+    def test_memory(self) -> None:
+        """Many messages that are large, and few that are larger: not all of them at once."""
+        self.file.write_text(CONFIGURATION + "[store]\ninline_octets = 4194304\n")
+        maildir = self.maildir([1 << 20] * 60 + [40 << 20])
+        process = self.popen("import", "--progress", "mrose", str(maildir))
+        assert process.stderr is not None
+        peak = 0
+        while process.stderr.readline():
+            with contextlib.suppress(AssertionError, FileNotFoundError):    # it may have ended
+                peak = max(peak, _peak_kib(process.pid))
+        self.assertEqual(process.wait(PATIENCE_SECONDS), os.EX_OK)
+        self.assertEqual(self.numbers(), list(range(1, 62)))
+        self.assertTrue(20 * 1024 < peak < 110 * 1024, peak)
 
 
 def _peak_kib(pid: int) -> int:

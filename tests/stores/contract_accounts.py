@@ -18,7 +18,7 @@ from mailgate.errors import (
     NoSuchRecipient,
 )
 from mailgate.interfaces import IAccountStore
-from mailgate.model import Account, Admission, Target
+from mailgate.model import Account, Admission, Habits, Target
 from mailgate.names import fold
 from tests.stores.contract_base import MIME, StoreHooks
 
@@ -246,6 +246,31 @@ class AccountStoreContract(StoreHooks):
             if not success:
                 outcome.trap(AccountConflict)
         self.assertEqual(sum(success for success, _ in outcomes), 1)
+
+    # habits -----------------------------------------------------------------------------------
+
+    async def test_what_most_accounts_have_in_common(self) -> None:
+        """How the users of each domain are named; where hosts' domains lie; iterations and salts."""
+        accounts = await self.accounts(
+            Account("Ann", addresses=("ann@Local.org", "x@mixed.org"), verifiers=(
+                "{PLAIN}x", "{SCRAM-SHA-1}5000,AAAAAAAAAAAAAAAA,AA==,AA==")),
+            Account("bea@whole.org", addresses=("Bea@whole.org",), verifiers=(
+                "{scram-sha-1}5000,AAAAAAAAAAAAAAAA,AA==,AA==", "{SCRAM-SHA-256}7000,AAA=,A,A")),
+            Account("cid", addresses=("cid@local.org", "y@local.org", "y@mixed.org", "cid@mixed.org"),
+                    verifiers=("{SCRAM-SHA-1}6000,AAAAAAAAAAAAAAAAAAAAAA==,A,A",)),
+            Account("Shire", sdps=True, domains=("shire.Pop.example.net", "shire.org", "elsewhere.com")),
+            Account("a.b", sdps=True, domains=("a.b.example.net",), verifiers=("{SCRAM-SHA-256}broken",)))
+        habits = await accounts.habits(("SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"))
+        self.assertEqual(habits, Habits(
+            frozenset({"local.org"}), frozenset({"whole.org", "mixed.org"}), True,
+            frozenset({"pop.example.net", "org", "example.net"}),
+            {"SCRAM-SHA-1": (5000, 12), "SCRAM-SHA-256": (7000, 2)}))
+
+    async def test_no_account_has_no_habit(self) -> None:
+        accounts = await self.accounts()
+        self.assertEqual(await accounts.habits(("SCRAM-SHA-1",)), Habits())
+        await accounts.add([Account("xyz", sdps=True)])
+        self.assertEqual(await accounts.habits(()), Habits(sdps=True))
 
     # find_login -------------------------------------------------------------------------------
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from random import Random
+from unittest import SkipTest
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 
 from mailgate.errors import OverQuota, StoreUnavailable
+from mailgate.interfaces import IMaildropStore, IPreparedDelivery
 from mailgate.model import Envelope, Placement
 from tests.stores.contract_base import MIME, StoreHooks, unique_ids
 
@@ -398,6 +400,56 @@ class DeliveryContract(StoreHooks):
         for number, text in enumerate(texts):
             await self.put((store, other)[number % 2], "mrose", text, age_seconds=number)
         self.assertEqual(await self.held(store, "mrose"), texts)
+
+    async def prepared(self, store: IMaildropStore, content: bytes) -> IPreparedDelivery:
+        """Return a delivery whose message has been written to its end, and prepared."""
+        delivery = store.deliver()
+        if not IPreparedDelivery.providedBy(delivery):
+            raise SkipTest("its deliveries cannot be prepared")
+        waiting = delivery.write(content)
+        if waiting is not None:
+            await waiting
+        await delivery.prepare()
+        return delivery
+
+    async def test_prepared_deliveries_come_in_the_order_of_their_calls(self) -> None:
+        """Whatever their sizes, in whatever order they were prepared, and though none was answered."""
+        store = await self.make_store()
+        texts = [b"a: %d\r\n\r\n" % number + b"x\r\n" * (number * 7919 % 40_000) for number in range(24)]
+        ready = {number: await self.prepared(store, texts[number])
+                 for number in sorted(range(24), key=lambda number: number * 11 % 24)}
+        asked = [ready[number].commit([self.placement("mrose")]) for number in range(24)]
+        self.assertEqual(await gatherResults(asked), [[None]] * 24)
+        self.assertEqual(await self.held(store, "mrose"), texts)
+
+    async def test_a_prepared_delivery_ends_once(self) -> None:
+        """It takes no more octets, is prepared and committed once, and not while it is being prepared."""
+        store = await self.make_store()
+        for body in (MIME, LARGE):
+            delivery = await self.prepared(store, body)
+            delivery.write(b"more")
+            self.assertEqual(await delivery.commit([self.placement("mrose")]), [None])
+            delivery.abort()
+            await self.fault(StoreUnavailable, delivery.commit([self.placement("mrose")]))
+        self.assertTrue(await self.held(store, "mrose") == [MIME, LARGE])
+
+    async def test_a_prepared_delivery_that_is_aborted_leaves_nothing(self) -> None:
+        """Not while it is being prepared either."""
+        store = await self.make_store()
+        for body in (MIME, LARGE):
+            (await self.prepared(store, body)).abort()
+            delivery = store.deliver()
+            waiting = delivery.write(body)
+            if waiting is not None:
+                await waiting
+            preparing = delivery.prepare()
+            delivery.abort()
+            await preparing
+            await self.fault(StoreUnavailable, delivery.commit([self.placement("mrose")]))
+        self.assertEqual(await self.held(store, "mrose"), [])
+        await store.sweep(0)
+        self.assertEqual(await store.sweep(0), 0)
+        self.assertEqual(await store.check(), [])
 
     async def test_stop_finishes_what_is_queued(self) -> None:
         """A commit that was asked for before stop is answered truthfully."""

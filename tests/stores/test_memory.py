@@ -12,11 +12,12 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mailgate.errors import LeaseLost, LoginTooSoon, MaildropInUse, NoSuchMessage, StoreUnavailable
-from mailgate.interfaces import IAccountStore, IDelivery, IMaildrop, IMaildropStore, IMessageStream
-from mailgate.model import Account, Admission, Envelope, Placement
+from mailgate.interfaces import IAccountStore, IMaildrop, IMaildropStore, IMessageStream, IPreparedDelivery
+from mailgate.model import Account, Admission, AppPassword, Envelope, Placement
 from mailgate.stores.memory import PIECE_OCTETS, MemoryStore
 from mailgate.wire.dots import to_wire
 from tests.stores.contract_accounts import AccountStoreContract
+from tests.stores.contract_app_passwords import AccountChangeContract, AppPasswordContract
 from tests.stores.contract_maildrops import MaildropStoreContract
 
 START = 1_700_000_000      # the second in which every test begins
@@ -94,6 +95,25 @@ class AccountTests(MemoryHooks, AccountStoreContract, TestCase):
     """The contract of accounts."""
 
 
+class AppPasswordTests(MemoryHooks, AppPasswordContract, TestCase):
+    """The contract of accounts: app passwords."""
+
+    async def test_a_use_is_noted_once_a_minute(self) -> None:
+        """From one address; from another at once."""
+        store = await self.store_with(Account("fred"))
+        await store.accounts.add_app_password("fred", AppPassword("phone", "{SSHA512}x", generated=True))
+        seen = []
+        for seconds in (0, 59, 1, 30):
+            self.time.advance(seconds)
+            seen.append((await self.used(store, "phone", "192.0.2.1")).last_used_ms // 1000 - START)
+        self.assertEqual(seen, [0, 0, 60, 60])
+        self.assertEqual((await self.used(store, "phone", "192.0.2.2")).last_used_ms // 1000 - START, 90)
+
+
+class AccountChangeTests(MemoryHooks, AccountChangeContract, TestCase):
+    """The contract of accounts: what they answer to, changed."""
+
+
 class EmbeddingTests(TestCase):
     """With the reactor for a clock, as an application has it."""
 
@@ -141,7 +161,7 @@ class MemoryStoreTests(SynchronousTestCase):
         session = self.open()
         for interface, thing in [
             (IMaildropStore, self.store), (IAccountStore, self.store.accounts), (IMaildrop, session),
-            (IDelivery, self.store.deliver()), (IMessageStream, session.fetch(1)),
+            (IPreparedDelivery, self.store.deliver()), (IMessageStream, session.fetch(1)),
         ]:
             verifyObject(interface, thing)
 

@@ -11,11 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from mailgate.errors import LeaseLost, MaildropInUse, MessageMalformed, NoSuchMessage, StoreUnavailable
-from mailgate.interfaces import IAccountStore, IDelivery, IMaildrop, IMaildropStore, IMessageStream
+from mailgate.interfaces import IAccountStore, IMaildrop, IMaildropStore, IMessageStream, IPreparedDelivery
 from mailgate.model import EMPTY_LISTING, Account, Admission, ScanListing
 from mailgate.stores.sqlite_database import MESSAGE_OCTETS, SNAPSHOT_OCTETS, SnapshotCache
 from mailgate.stores.sqlite_messages import Snapshot
 from tests.stores.contract_accounts import AccountStoreContract
+from tests.stores.contract_app_passwords import AccountChangeContract, AppPasswordContract
 from tests.stores.contract_base import MIME, StoreHooks
 from tests.stores.contract_maildrops import MaildropStoreContract
 from tests.stores.sqlite_hooks import SqliteHooks
@@ -38,6 +39,14 @@ class AccountTests(SqliteHooks, AccountStoreContract, TestCase):
     """The contract of accounts."""
 
 
+class AppPasswordTests(SqliteHooks, AppPasswordContract, TestCase):
+    """The contract of accounts: app passwords."""
+
+
+class AccountChangeTests(SqliteHooks, AccountChangeContract, TestCase):
+    """The contract of accounts: what they answer to, changed."""
+
+
 class BeginAndEndTests(SqliteHooks, StoreHooks, TestCase):
     """A store before its start, after its stop, and in between."""
 
@@ -49,7 +58,7 @@ class BeginAndEndTests(SqliteHooks, StoreHooks, TestCase):
         stream = await session.fetch(1)
         for interface, thing in [
             (IMaildropStore, store), (IAccountStore, store.accounts), (IMaildrop, session),
-            (IMessageStream, stream), (IDelivery, store.deliver()),
+            (IMessageStream, stream), (IPreparedDelivery, store.deliver()),
         ]:
             verifyObject(interface, thing)
         stream.close()

@@ -95,6 +95,24 @@ class StoppedProcessTests(ChildHooks, StoreHooks, TestCase):
 class FencingTests(SqliteHooks, StoreHooks, TestCase):
     """Two stores on one file; a holder expires by a write of the test."""
 
+    async def test_a_dead_process_is_buried_at_once(self) -> None:
+        """By whoever knows that it is dead; sessions of other processes stay, with such a word or without."""
+        store = await self.make_store(process="w1-")
+        stores = [store, *[await self.make_second(store, process=word) for word in ("w2-", "w3-", "")]]
+        sessions = []
+        for name, one in zip(("one", "two", "three", "four"), stores, strict=True):
+            await self.put(store, name, MIME)
+            sessions.append(await self.login(one, name))
+        await store.bury_process("w2-")
+        self.assertEqual((self.count(store, "lease"), self.count(store, "holder")), (3, 3))
+        await (await self.login(store, "two")).release()
+        for number, session in enumerate(sessions):
+            if number == 1:
+                await self.fault(LeaseLost, session.commit([1]))
+            else:
+                await session.commit([1])
+        self.assertEqual(len(await self.held(store, "two")), 1)
+
     async def test_every_pair_of_views(self) -> None:
         """A stale session removes nothing, whether what took over is still open or has ended."""
         store = await self.make_store()
