@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mailgate.assembly.directory import ldap_checker
+from mailgate.assembly.pam import pam_checker
+from mailgate.assembly.tokens import token_checker
 from mailgate.auth.checkers import StoreChecker
 from mailgate.auth.hashing import Hashing
-from mailgate.auth.oauth import AskedTokens, Expected, SignedTokens, TokenChecker, Tokens, require_packages
 from mailgate.auth.passwdfile import PasswdFileChecker
 from mailgate.auth.portal import MailgatePortal
 from mailgate.auth.principals import PrincipalChecker
@@ -44,21 +46,22 @@ class Doors:
         """
         realm = MaildropRealm(
             self._store, login_delay_seconds=self._config.pop3.login_delay_seconds, mailbox=mailbox)
-        return MailgatePortal(realm, self._asked(listener))
+        principals = [self._principals(listener)] if listener is not None and listener.takes_tickets else []
+        return MailgatePortal(realm, [*self._asked(listener), *principals])
 
     def principals(self, listener: ListenSection) -> MailgatePortal:
-        """Return the portal of a listener whose clients prove a Kerberos principal.
+        """Return the portal of a listener whose clients prove a Kerberos principal and nothing else."""
+        realm = MaildropRealm(self._store, login_delay_seconds=self._config.pop3.login_delay_seconds)
+        return MailgatePortal(realm, [self._principals(listener)])
 
-        They get what is theirs by the rules among the accounts of the listener's checkers.
-        """
+    def _principals(self, listener: ListenSection) -> PrincipalChecker:
+        """Return what gives principals, among the accounts of a listener's checkers, what the rules open."""
         section = self._config.kerberos
         assert section is not None, "the configuration was checked"
         rules = Rules.of_realms(section.trusted_realms) if section.rules is None else Rules(section.rules)
         kinds = {one.kind for one in self._config.checkers_of(listener)}
         lookups = [one for one in self._asked(listener) if IUserLookup.providedBy(one)]
-        checker = PrincipalChecker(rules, self._store.accounts if "store" in kinds else None, lookups)
-        realm = MaildropRealm(self._store, login_delay_seconds=self._config.pop3.login_delay_seconds)
-        return MailgatePortal(realm, [checker])
+        return PrincipalChecker(rules, self._store.accounts if "store" in kinds else None, lookups)
 
     def router(self, listener: ListenSection | None = None) -> Router:
         """Return the router of a listener: to the store's accounts, and to users of other checkers."""
@@ -74,29 +77,27 @@ class Doors:
             return StoreChecker(self._store.accounts, self._pool, self._remembered)
         if section.kind == "oauth":
             return self._tokens(section)
+        if section.kind == "ldap":
+            return self._directory(section)
+        if section.kind == "pam":
+            return pam_checker(section, self._clock, self._remembered)
         return PasswdFileChecker(str(self._config.passwd_path(section)), self._pool, self._remembered)
 
-    def _tokens(self, section: CheckerSection) -> TokenChecker:
+    def _tokens(self, section: CheckerSection) -> Any:
         """Return a checker of bearer tokens. Raises: ConfigurationError."""
-        expected = Expected(section.issuer, section.audience, section.scope)
-        where = f"checker[{[one.name for one in self._config.checkers].index(section.name)}]"
-        tokens: Tokens
         try:
-            require_packages(asked=section.introspection is not None)
-            if section.introspection is None:
-                tokens = SignedTokens(str(self._config.folder / (section.keys or "")), self._pool, expected,
-                                      algorithms=section.algorithms or ("RS256", "ES256"))
-            else:
-                tokens = AskedTokens(section.introspection, expected, reactor=self._clock,
-                                     client=self._client(section))
+            return token_checker(section, self._config.folder, self._pool, self._clock, self._store.accounts)
         except ConfigurationError as fault:
-            raise ConfigurationError([f"{where}: {words}" for words in fault.problems]) from fault
-        except OSError as fault:
-            raise ConfigurationError([f"{where}.client_secret_file: {fault.strerror}"]) from fault
-        return TokenChecker(tokens, self._store.accounts, claim=section.claim or "sub")
+            where = self._where(section)
+            raise ConfigurationError([f"{where}.{words}" for words in fault.problems]) from fault
 
-    def _client(self, section: CheckerSection) -> tuple[str, str] | None:
-        if section.client_id is None or section.client_secret_file is None:
-            return None
-        secret = (self._config.folder / section.client_secret_file).read_text(encoding="utf-8").strip()
-        return section.client_id, secret
+    def _directory(self, section: CheckerSection) -> Any:
+        """Return a checker of an LDAP directory. Raises: ConfigurationError."""
+        try:
+            return ldap_checker(self._config, section, self._clock, self._remembered)
+        except ConfigurationError as fault:
+            where = self._where(section)
+            raise ConfigurationError([f"{where}: {words}" for words in fault.problems]) from fault
+
+    def _where(self, section: CheckerSection) -> str:
+        return f"checker[{[one.name for one in self._config.checkers].index(section.name)}]"

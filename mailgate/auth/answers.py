@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,17 +10,15 @@ from twisted.cred.credentials import IUsernameHashedPassword
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailgate.auth import kept
 from mailgate.auth.credentials import DigestLogin, PasswordLogin
+from mailgate.auth.invented import common, invented, known_by
 from mailgate.auth.kept import CramFamily, ScramFamily
 from mailgate.auth.sasl import ScramQuestion
 from mailgate.auth.schemes import SCHEMES_FOR, stored_under
 from mailgate.errors import MailgateError
 from mailgate.interfaces import ISecretSource
-from mailgate.model import ScramKeys, ScramSecret
-from mailgate.names import fold
+from mailgate.model import Habits, ScramSecret
 
-FAMILIES: dict[str, ScramFamily] = {"SCRAM-SHA-256": kept.SCRAM_SHA_256, "SCRAM-SHA-1": kept.SCRAM_SHA_1}
 KEPT_SECONDS = 5.0      # how long what every user has is taken for true
 
 log = Logger()
@@ -54,22 +50,15 @@ def digest_matches(credentials: Any, verifiers: Iterable[str]) -> list[bool]:
     return matches
 
 
-def invented(secret: bytes, question: ScramQuestion) -> ScramSecret:
-    """Return an answer for a name that has none: the same at each time, and good for no proof."""
-    family = FAMILIES[question.scheme]
-    name = fold(question.name.decode("utf-8", "replace")).encode()
-    salt = hmac.digest(secret, b"salt:" + name, "sha256")[:kept.SCRAM_SALT_OCTETS]
-    keys = hashlib.blake2b(secret + name, digest_size=2 * family.octets).digest()
-    return ScramSecret(kept.SCRAM_ITERATIONS, salt,
-                       (ScramKeys(keys[:family.octets], keys[family.octets:]),))
-
-
 class Answers:
     """Asks a portal's checkers what mechanisms must know."""
 
-    def __init__(self, portal: Any, seconds: Callable[[], float]) -> None:
+    def __init__(self, portal: Any, seconds: Callable[[], float], hostname: str = "localhost") -> None:
         self._portal = portal
         self._seconds = seconds
+        self._hostname = hostname
+        self._habits: Habits | None = None
+        self._habits_at = 0.0
         self._own_secret = os.urandom(32)       # where no source has one that lasts
         self._kept: frozenset[str] = frozenset()
         self._asked_at: float | None = None
@@ -96,12 +85,32 @@ class Answers:
         return Deferred.fromCoroutine(self._answer(question))
 
     async def _answer(self, question: ScramQuestion) -> ScramSecret:
-        secret = found = None
+        """Ask every source about the name, and about the name that an account behind it would have.
+
+        Both in any case, for the time shall not tell; and what is known only by the other name is
+        shown and vouched for by nobody, as what is invented would be.
+        """
+        secret = found = kin = None
+        name = question.name.decode("utf-8", "surrogateescape")
+        habits = await self._usual()
+        key = known_by(name, self._hostname, habits)
         for source in self.sources:
             secret = secret or await source.server_secret()
-            found = found or await source.scram_secret(question.scheme, question.name)
-        made_up = invented(secret or self._own_secret, question)    # in any case: the time shall not tell
-        return made_up if found is None else found
+            answer = await source.scram_secret(question.scheme, question.name)
+            other = await source.scram_secret(question.scheme, key.encode("utf-8", "surrogateescape"))
+            found, kin = found or answer, kin or other
+        made_up = invented(secret or self._own_secret, question.scheme, key, habits)
+        if found is not None:
+            return found
+        return made_up if kin is None else kin._replace(vouch=None)
+
+    async def _usual(self) -> Habits:
+        """Return what most users have in common, as it was a moment ago."""
+        now = self._seconds()
+        if self._habits is None or now - self._habits_at >= KEPT_SECONDS:
+            self._habits = common([await source.habits() for source in self.sources])
+            self._habits_at = now
+        return self._habits
 
     def kept(self) -> frozenset[str]:
         """Return what every user had a moment ago; looked up again, beside, when that is long ago."""

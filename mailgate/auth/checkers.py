@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin, UnhandledCredentials
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailgate.auth.answers import digest_matches, scram_secret
+from mailgate.auth.apppasswords import find_generated
 from mailgate.auth.credentials import INamedLogin, IProvenLogin, Refused, Vouch, login_name, octets_of
 from mailgate.auth.hashing import Hashing, network_of
+from mailgate.auth.invented import FAMILIES
+from mailgate.auth.outcomes import outcome_of
 from mailgate.auth.remembered import RememberedSuccess
 from mailgate.auth.schemes import SCHEMES_FOR, check_verifier, for_passwords, verify
-from mailgate.errors import LoginRefused
+from mailgate.errors import LoginRefused, MailgateError, StoreUnavailable, TooBusy
 from mailgate.interfaces import IAccountStore, ISecretSource
-from mailgate.model import Account, Admission, Login, ScramSecret
+from mailgate.model import Admission, Habits, Login, ScramSecret
 from mailgate.wire.shown import shown
 
 # What an unknown name is checked against, so that it costs what a known one costs: the default
@@ -41,8 +44,8 @@ class CheckedAdmission(Admission):
 
 @implementer(ICredentialsChecker, ISecretSource)
 class StoreChecker:
-    """The accounts of the shared store: by password, by what an account keeps for mechanisms with a
-    challenge, or by a name that something else has proven.
+    """The accounts of the shared store: by password (its own or an app password), by what an account
+    keeps for mechanisms with a challenge, or by a name that something else has proven.
 
     A remembered success is answered without asking the store: the store compares the credential
     version again while it takes the lease (`IMaildropStore.open`). Give `remembered` only where a
@@ -60,6 +63,7 @@ class StoreChecker:
         self._complaints = Complaints()
         self._secret: bytes | None = None
         self._kept: tuple[int, frozenset[str]] | None = None    # and at which change of the accounts
+        self._habits: tuple[int, Habits] | None = None          # the same
 
     def requestAvatarId(self, credentials: Any) -> Any:
         """Return a CheckedAdmission, or a Deferred of one.
@@ -75,20 +79,35 @@ class StoreChecker:
         if self._remembered is not None:
             found = self._remembered.find(self._remembered.key(self._mark, username, password))
             if found is not None:
-                return found
-        network = network_of(getattr(credentials, "peer", None))
-        return Deferred.fromCoroutine(self._check(username, password, network))
+                return _used_from(found, credentials)
+        checking = Deferred.fromCoroutine(self._check(username, password, _peer_of(credentials)))
+        return checking.addCallback(_used_from, credentials)
 
-    async def _check(self, username: bytes, password: bytes, network: str) -> CheckedAdmission:
+    async def _check(self, username: bytes, password: bytes, peer: str | None) -> CheckedAdmission:
+        """Hold a password against an account's own and its app passwords.
+
+        A generated app password is found at once. Slow hashes are at most two own ones and
+        MOST_CHOSEN_APP_PASSWORDS, all of them tried.
+        """
         name = login_name(username)
         login = None if name is None else await self._accounts.find_login(name)
-        verifiers = for_passwords(login.account.verifiers) if login is not None else ()
-        matches = await self._pool.run(network, matching, verifiers or (DUMMY_VERIFIER,), password)
+        if login is not None and not login.account.disabled:
+            generated = find_generated(login.app_passwords, password)
+            if generated is not None:
+                return self._admit(login, username, password, generated.label)
+        own = for_passwords(login.account.verifiers) if login is not None else ()
+        chosen = [one for one in login.app_passwords if not one.generated] if login is not None else []
+        verifiers = (*own, *(one.verifier for one in chosen))
+        matches = await self._pool.run(
+            network_of(peer), matching, verifiers or (DUMMY_VERIFIER,), password)
         if login is None or not verifiers or login.account.disabled or not any(matches):
-            raise Refused(self._reason(login, matches))
-        if len(verifiers) > 1:
+            raise Refused(self._reason(login, matches, password))
+        slot = matches.index(True)
+        if slot >= len(own):
+            return self._admit(login, username, password, chosen[slot - len(own)].label)
+        if len(own) > 1:
             log.info("login of {login}: password {slot} of {slots}", login=shown(username),
-                     slot=matches.index(True) + 1, slots=len(verifiers))
+                     slot=slot + 1, slots=len(own))
         return self._admit(login, username, password)
 
     async def _check_otherwise(self, credentials: Any) -> CheckedAdmission:
@@ -131,6 +150,16 @@ class StoreChecker:
             self._kept = change, frozenset(kinds)
         return self._kept[1]
 
+    def habits(self) -> Deferred[Habits]:
+        """See ISecretSource. Looks at all accounts only after one has changed."""
+        return Deferred.fromCoroutine(self._what_is_usual())
+
+    async def _what_is_usual(self) -> Habits:
+        change = await self._accounts.changes()
+        if self._habits is None or self._habits[0] != change:
+            self._habits = change, await self._accounts.habits(tuple(FAMILIES))
+        return self._habits[1]
+
     def server_secret(self) -> Deferred[bytes | None]:
         """See ISecretSource."""
         return Deferred.fromCoroutine(self._server_secret())
@@ -140,30 +169,48 @@ class StoreChecker:
             self._secret = await self._accounts.server_secret()
         return self._secret
 
-    def _admission(self, login: Login) -> CheckedAdmission:
+    def _admission(self, login: Login, app_password: str | None = None) -> CheckedAdmission:
         account = login.account
-        return CheckedAdmission(account.name, login.view, account.name, account.version)
+        return CheckedAdmission(account.name, login.view, account.name, account.version,
+                                app_password=app_password)
 
-    def _admit(self, login: Login, username: bytes, password: bytes) -> CheckedAdmission:
-        account, remembered = login.account, self._remembered
+    def _admit(self, login: Login, username: bytes, password: bytes,
+               app_password: str | None = None) -> CheckedAdmission:
+        admission, remembered = self._admission(login, app_password), self._remembered
         if remembered is None:
-            return self._admission(login)
+            return admission
         key = remembered.key(self._mark, username, password)
-        admission = CheckedAdmission(account.name, login.view, account.name, account.version,
-                                     forget=lambda: remembered.forget(key))
+        admission = replace(admission, forget=lambda: remembered.forget(key))
         remembered.remember(key, admission)
         return admission
 
-    def _reason(self, login: Login | None, matches: Sequence[bool]) -> str:
+    def _reason(self, login: Login | None, matches: Sequence[bool], password: bytes) -> str:
         """Return why a login is refused: for the log, where an operator reads it; never for the client."""
         if login is None:
             return "no such account"
-        self._complain(login.account)
-        return "disabled" if login.account.disabled and any(matches) else "no password matches"
+        self._complain(login)
+        if login.account.disabled and (any(matches) or find_generated(login.app_passwords, password)):
+            return "disabled"
+        return "no password matches"
 
-    def _complain(self, account: Account) -> None:
-        for slot, verifier in enumerate(account.verifiers, 1):
-            self._complaints.about(verifier, f"account {account.name!r}, password {slot}")
+    def _complain(self, login: Login) -> None:
+        name = login.account.name
+        for slot, verifier in enumerate(login.account.verifiers, 1):
+            self._complaints.about(verifier, f"account {name!r}, password {slot}")
+        for one in login.app_passwords:
+            self._complaints.about(one.verifier, f"account {name!r}, app password {one.label!r}")
+
+
+def _peer_of(credentials: Any) -> str | None:
+    peer: str | None = getattr(credentials, "peer", None)
+    return peer
+
+
+def _used_from(admission: CheckedAdmission, credentials: Any) -> CheckedAdmission:
+    """Say where an app password is used from now: one that is remembered may have come from elsewhere."""
+    if admission.app_password is None:
+        return admission
+    return replace(admission, used_from=_peer_of(credentials))
 
 
 def proven(checker: Any, credentials: Any) -> Any:
@@ -204,9 +251,10 @@ class Complaints:
 
 @implementer(ICredentialsChecker)
 class CheckerChain:
-    """Checkers asked in order; the next one only when one refuses.
+    """Checkers asked in order; the next one when one refuses, or cannot answer.
 
-    A fault is no refusal: while one checker cannot answer, nobody is told that a password is wrong.
+    An outage is no refusal: while one checker is down the others let their users in, and nobody is
+    told that a password is wrong.
     Checkers of other applications are welcome; they may return, raise, or return a Deferred.
     """
 
@@ -216,24 +264,35 @@ class CheckerChain:
             interface for checker in self.checkers for interface in checker.credentialInterfaces))
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Return, by a Deferred, what `ask` does."""
+        return Deferred.fromCoroutine(self.ask(credentials))
+
+    async def ask(self, credentials: Any) -> Any:
         """Return what the first checker returns that does not refuse.
 
-        Raises, by the Deferred: LoginRefused, if all refuse; UnhandledCredentials, if none knows
-        credentials of this kind; whatever else a checker raises.
+        Raises: LoginRefused, if all refuse; StoreUnavailable or TooBusy, the first,
+        if some could not answer and the others refuse; UnhandledCredentials, if none knows
+        credentials of this kind; whatever else a checker raises, at once.
         """
-        return Deferred.fromCoroutine(self._ask(credentials))
-
-    async def _ask(self, credentials: Any) -> Any:
         asked = False
         reasons = []
+        outages: list[MailgateError] = []
         for checker in self.checkers:
             if not any(interface.providedBy(credentials) for interface in checker.credentialInterfaces):
                 continue
             asked = True
             try:
-                return await maybeDeferred(checker.requestAvatarId, credentials)
+                avatar_id = await outcome_of(checker.requestAvatarId, credentials)
             except (UnauthorizedLogin, LoginRefused, UnhandledCredentials) as refusal:
                 reasons.append(getattr(refusal, "reason", type(refusal).__name__))
+            except (StoreUnavailable, TooBusy) as fault:
+                outages.append(fault)
+            else:
+                for outage in outages:
+                    log.warn("a checker could not answer: {reason}", reason=ascii(str(outage)))
+                return avatar_id
         if not asked:
             raise UnhandledCredentials(f"no checker for {type(credentials).__name__}")
+        if outages:
+            raise outages[0]
         raise Refused("; ".join(dict.fromkeys(reasons)))

@@ -14,6 +14,7 @@ from mailgate.auth import sasl
 from mailgate.auth.kept import CramContexts
 from mailgate.errors import LoginRefused
 from mailgate.names import MAX_DOMAIN_OCTETS, MAX_LOCAL_OCTETS
+from mailgate.principals import Principal
 
 MAX_LOGIN_OCTETS = MAX_LOCAL_OCTETS + 1 + MAX_DOMAIN_OCTETS   # an address, the longest login name
 
@@ -97,6 +98,13 @@ class ITokenLogin(ICredentials):
     token = Attribute("octets; empty where a client sent none")
 
 
+class IKerberosPrincipal(ICredentials):
+    """A client whose ticket was found good; it asks for a maildrop by a login name."""
+
+    principal = Attribute("mailgate.principals.Principal: who the client has proven to be")
+    username = Attribute("the login name that it chose, as octets; or the principal's own name")
+
+
 @implementer(IProvenLogin)
 class ProvenLogin:
     """See IProvenLogin."""
@@ -132,6 +140,21 @@ class TokenLogin:
 
     def __repr__(self) -> str:
         return f"TokenLogin({self.username!r}, peer={self.peer!r})"
+
+
+@implementer(IKerberosPrincipal)
+class PrincipalLogin:
+    """See IKerberosPrincipal."""
+
+    __slots__ = ("principal", "username", "peer")
+
+    def __init__(self, principal: Principal, username: bytes, peer: str | None = None) -> None:
+        self.principal = principal
+        self.username = username
+        self.peer = peer        # address of the client's host, if there is one
+
+    def __repr__(self) -> str:
+        return f"PrincipalLogin({str(self.principal)!r}, {self.username!r}, peer={self.peer!r})"
 
 
 @implementer(IUsernameHashedPassword)
@@ -174,4 +197,6 @@ def credentials_of(claim: sasl.Claim, peer: str | None) -> Any:
         return ProvenLogin(claim.name, claim.vouch)
     if isinstance(claim, sasl.TokenClaim):
         return TokenLogin(claim.name, claim.token, peer)
+    if isinstance(claim, sasl.TicketClaim):
+        return PrincipalLogin(claim.principal, claim.name, peer)
     return NamedLogin(claim.name, claim.method)

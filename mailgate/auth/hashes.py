@@ -139,10 +139,13 @@ class Modular:
         self._most_octets = most_octets
 
     def check(self, stored: bytes) -> None:
-        text = stored.decode("ascii")
-        if not text.startswith(self._prefixes):
+        try:
+            text = stored.decode("ascii")
+            parsed = self._hasher.from_string(text) if text.startswith(self._prefixes) else None
+        except (ValueError, TypeError):     # a salt that is no base64; passlib's words could show the hash
+            raise ValueError("the hash is malformed") from None
+        if parsed is None:
             raise ValueError("the hash does not begin with " + " or ".join(self._prefixes))
-        parsed = self._hasher.from_string(text)
         if not parsed.checksum:
             raise ValueError("the hash is cut off")
         if not self._fits(parsed):

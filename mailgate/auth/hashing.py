@@ -2,13 +2,15 @@
 
 A hash takes tens of milliseconds on purpose. So nobody may crowd others out: networks take turns, and
 when the queue is full, the network that has most waiting gives up its latest call for a newcomer.
+Networks from which many logins were refused share one turn: ten thousand that guess are one.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, Union
@@ -17,9 +19,11 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
+from mailgate.auth.turns import Turns
 from mailgate.errors import TooBusy
 
 LOCAL_NETWORK = "local"     # unix sockets and whoever has no address
+_SUSPECTS = "suspects"      # where all those wait together; no network is called so
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 56     # what one customer of a provider commonly holds, or shares
 
 Result = TypeVar("Result")
@@ -46,11 +50,12 @@ class Inline:
 class _Job:
     """One call, on its way through the pool."""
 
-    __slots__ = ("network", "function", "args", "deferred")
+    __slots__ = ("network", "place", "function", "args", "deferred")
 
-    def __init__(self, network: str, function: Callable[..., Any], args: tuple[Any, ...],
+    def __init__(self, network: str, suspect: bool, function: Callable[..., Any], args: tuple[Any, ...],
                  drop: Callable[[_Job], None]) -> None:
         self.network = network
+        self.place = _SUSPECTS if suspect else network
         self.function = function
         self.args = args
         self.deferred: Deferred[Any] = Deferred(lambda _: drop(self))
@@ -83,18 +88,23 @@ _Work = Union[_Job, _End]
 
 
 class HashPool:
-    """At most `threads` daemon threads, begun when first needed; lives in the reactor's thread.
+    """At most `threads` daemon threads, begun when first needed; called in the reactor's thread.
 
-    `queue_limit` bounds the calls that wait; a network that is alone may fill the whole queue.
+    `queue_limit` bounds the calls that wait; a network that is alone may fill the whole queue. A thread
+    that is done takes the next call by itself: a busy reactor must not keep it waiting. `suspect`
+    tells of a network whether it shares its turn with others of the kind; it may be set later, and is
+    called from any thread.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, *, threads: int = 1, queue_limit: int = 2048) -> None:
+    def __init__(self, reactor: IReactorFromThreads, *, threads: int = 1, queue_limit: int = 2048,
+                 suspect: Callable[[str], bool] = lambda network: False) -> None:
         self._reactor = reactor
+        self.suspect = suspect
         self._most_threads = threads
         self._queue_limit = queue_limit
         self._running = False
-        self._waiting = 0
-        self._queues: OrderedDict[str, deque[_Job]] = OrderedDict()   # next turn first; none is empty
+        self._lock = threading.Lock()        # over the next two; nobody is called back while it is held
+        self._queue: Turns[_Job] = Turns(lambda job: job.place, _queue_of)
         self._busy = 0                       # calls that are with a thread
         self._threads = 0
         self._work: SimpleQueue[_Work] = SimpleQueue()      # never holds more than the threads take at once
@@ -102,7 +112,7 @@ class HashPool:
     @property
     def waiting(self) -> int:
         """How many calls wait for a thread."""
-        return self._waiting
+        return len(self._queue)
 
     def start(self) -> None:
         """Take calls from now on. No thread begins before the first."""
@@ -111,9 +121,8 @@ class HashPool:
     def stop(self) -> Deferred[None]:
         """Refuse what waits and what comes; return when the threads have ended, their last call done."""
         self._running = False
-        waiting = [job for queue in self._queues.values() for job in queue]
-        self._queues.clear()
-        self._waiting = 0
+        with self._lock:
+            waiting = self._queue.clear()
         end = _End(self._threads)
         for _ in range(self._threads):
             self._work.put(end)
@@ -126,34 +135,47 @@ class HashPool:
         """See `Hashing.run`. A pool that is not running is too busy as well."""
         if not self._running:
             return fail(TooBusy("the hashing pool is not running"))
-        if self._waiting >= self._queue_limit and not self._make_room(network):
-            return fail(TooBusy(f"{self._waiting} password checks wait, network {network}"))
-        job = _Job(network, function, args, self._drop)
-        self._queues.setdefault(network, deque()).append(job)
-        self._waiting += 1
+        job = _Job(network, self.suspect(network), function, args, self._drop)
+        refused = self._enqueue(job)
+        if refused is not None:
+            refused.deferred.errback(TooBusy(f"{self.waiting} password checks wait, others come first"))
         self._hand_out()
         return job.deferred
 
-    def _make_room(self, network: str) -> bool:
-        """Refuse the latest call of the longest queue, if that is longer than the newcomer's own."""
-        longest = max(self._queues.values(), key=len)
-        if len(longest) <= len(self._queues.get(network, ())) + 1:
-            return False
-        refused = longest.pop()
-        self._waiting -= 1
-        refused.deferred.errback(TooBusy(f"{self._waiting} password checks wait, others come first"))
-        return True
+    def _enqueue(self, job: _Job) -> _Job | None:
+        """Let a call wait. Return the one that there is no place for, if the queue is full."""
+        refused = None
+        with self._lock:
+            if len(self._queue) >= self._queue_limit:
+                refused = self._queue.give_way(job)
+                if refused is None:
+                    return job
+            self._queue.append(job)
+        return refused
+
+    def _take_turn(self) -> _Job | None:
+        """Take the next call out. The lock is held.
+
+        What came before its network was suspected waits on among the suspects.
+        """
+        while self._queue:
+            job = self._queue.popleft()
+            if job.place == _SUSPECTS or not self.suspect(job.network):
+                return job
+            job.place = _SUSPECTS
+            self._queue.append(job)
+        return None
 
     def _hand_out(self) -> None:
-        """Give every free thread the next call, one network after the other."""
-        while self._queues and self._busy < self._most_threads:
-            network, queue = self._queues.popitem(last=False)
-            job = queue.popleft()
-            if queue:
-                self._queues[network] = queue       # its next turn comes after all others'
-            self._waiting -= 1
-            self._busy += 1
-            if self._threads < self._busy:
+        """Give every free thread the next call."""
+        while True:
+            with self._lock:
+                job = self._take_turn() if self._busy < self._most_threads else None
+                if job is None:
+                    return
+                self._busy += 1
+                begun = self._threads < self._busy
+            if begun:
                 self._begin_thread()
             self._work.put(job)
 
@@ -163,27 +185,41 @@ class HashPool:
                          name=f"mailgate-hashing-{self._threads}").start()
 
     def _serve(self, work: SimpleQueue[_Work]) -> None:
-        while isinstance(job := work.get(), _Job):
-            self._reactor.callFromThread(self._done, job, job.perform())
-            del job         # it holds a password: keep it no longer than the call takes
-        self._reactor.callFromThread(job.ended)
+        while isinstance(given := work.get(), _Job):
+            job: _Job | None = given
+            del given       # it holds a password: keep it no longer than the call takes
+            while job is not None:
+                outcome, done = job.perform(), job
+                job = self._next(work)
+                self._reactor.callFromThread(self._done, done, outcome)
+                del done, outcome
+        self._reactor.callFromThread(given.ended)
+
+    def _next(self, work: SimpleQueue[_Work]) -> _Job | None:
+        """Return the next call for a thread that has finished one; None: it is free, or to end."""
+        with self._lock:
+            job = self._take_turn() if work is self._work else None
+            if job is None:
+                self._busy -= 1
+            return job
 
     def _done(self, job: _Job, outcome: Any) -> None:
-        self._busy -= 1
-        self._hand_out()
+        self._hand_out()                    # to a thread of another start, where the last one's was at work
         if not job.deferred.called:         # else it was cancelled while it ran
             job.deferred.callback(outcome)
 
     def _drop(self, job: _Job) -> None:
         """Take a cancelled call out of its queue, if it is still there."""
-        queue = self._queues.get(job.network)
-        if queue is not None and job in queue:
-            queue.remove(job)
-            self._waiting -= 1
-            if not queue:
-                del self._queues[job.network]
+        with self._lock:
+            self._queue.remove(job)
 
 
+def _queue_of(place: str) -> deque[_Job] | Turns[_Job]:
+    """Return the queue of a network; that of the suspects, who take turns among themselves."""
+    return Turns(lambda job: job.network) if place == _SUSPECTS else deque()
+
+
+@functools.lru_cache(maxsize=4096)
 def network_of(host: str | None) -> str:
     """Return the network of a client's address: its IPv4 /24 or IPv6 /56, or `LOCAL_NETWORK`."""
     if not host:

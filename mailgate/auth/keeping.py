@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 
-from mailgate.auth.answers import FAMILIES
+from mailgate.auth.invented import FAMILIES
 from mailgate.auth.kept import SCRAM_SALT_OCTETS
 from mailgate.auth.schemes import DEFAULT_SCHEME, hash_password, scheme_of
 

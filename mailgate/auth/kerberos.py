@@ -29,6 +29,8 @@ _LAST_PROTOCOL_CODE = 127       # above it the table has the library's own error
 _GENERIC = 60                   # KRB_ERR_GENERIC (RFC 4120 section 7.5.9)
 _NOT_US = 35                    # KRB_AP_ERR_NOT_US
 _NO_KEY = 45                    # KRB_AP_ERR_NOKEY: the keytab is not there, or has nothing for the service
+# No codes of the protocol, and yet of what a client wrote: kinds of messages, of keys and of checksums.
+_OF_OCTETS = frozenset(_KRB5_TABLE + offset for offset in (138, 150, 151, 152, 153, 188, 189, 190, 236))
 _KEYTAB_END = _KRB5_TABLE + 182     # KRB5_KT_END
 
 log = Logger()
@@ -72,7 +74,7 @@ class ServiceKey:
                 return self._judge(kerberos, server, request)
             except _Fault as fault:
                 reply = _error_reply(kerberos, server, fault.code)
-                ours = not _is_protocol(fault.code) or fault.code == _KRB5_TABLE + _NO_KEY
+                ours = not is_clients(fault.code) or fault.code == _KRB5_TABLE + _NO_KEY
                 raise TicketRefused(str(fault), reply, ours=ours) from fault
 
     def _judge(self, kerberos: _Context, server: Any, request: bytes) -> Accepted:
@@ -213,6 +215,11 @@ def _error_reply(kerberos: _Context, server: Any, code: int) -> bytes:
     with kerberos.data() as made:
         kerberos.check(kerberos.functions.krb5_mk_error(kerberos.handle, error, made))
         return _octets(kerberos, made[0])
+
+
+def is_clients(code: int) -> bool:
+    """Return whether a client's octets alone can bring about an error of libkrb5, if the keytab has a key."""
+    return _is_protocol(code) or code in _OF_OCTETS
 
 
 def _is_protocol(code: int) -> bool:

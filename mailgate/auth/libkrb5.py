@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mailgate.errors import ConfigurationError
@@ -92,15 +93,20 @@ def require_cffi() -> None:
 @functools.cache
 def library() -> Library:
     """Load libkrb5, at the first call. Raises: ConfigurationError, if it cannot be loaded."""
+    return opened(_DECLARATIONS, SONAMES, "libkrb5", "libkrb5-3")
+
+
+def opened(declarations: str, sonames: Sequence[str], name: str, package: str) -> Library:
+    """Load the first library of MIT's that is there; `package` is Debian's. Raises: ConfigurationError."""
     require_cffi()
     from cffi import FFI
 
     ffi = FFI()
-    ffi.cdef(_DECLARATIONS)
+    ffi.cdef(declarations)
     words = ""
-    for soname in SONAMES:
+    for soname in sonames:
         try:
             return Library(ffi, ffi.dlopen(soname))
         except OSError as fault:
             words = str(fault)
-    raise ConfigurationError([f"Kerberos needs MIT's libkrb5 (Debian: apt-get install libkrb5-3): {words}"])
+    raise ConfigurationError([f"Kerberos needs MIT's {name} (Debian: apt-get install {package}): {words}"])

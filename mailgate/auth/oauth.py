@@ -1,7 +1,7 @@
 """Bearer tokens: whose they are, and whether they are good. A checker for OAUTHBEARER and XOAUTH2.
 
-Either a token is a JWT that is checked here against keys in a file (RFC 7519, 7517), or the issuer is
-asked about it (RFC 7662). Both need packages of the `oauth` extra, loaded with the first token.
+Either a token is a JWT that is checked here against keys in a file or at a URL (RFC 7519, 7517), or the
+issuer is asked about it (RFC 7662). Both need packages of the `oauth` extra, loaded with the first token.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from zope.interface import implementer
 
 from mailgate.auth.credentials import ITokenLogin, Refused, login_name
 from mailgate.auth.hashing import Hashing, network_of
+from mailgate.auth.published import PublishedKeys
+from mailgate.auth.web import ask
 from mailgate.errors import ConfigurationError, StoreUnavailable
 from mailgate.interfaces import IAccountStore
 from mailgate.model import Admission, Login
 from mailgate.names import fold
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+DEFAULT_ALGORITHMS = ("RS256", "ES256")
 LEEWAY_SECONDS = 60             # between our clock and the issuer's
 ANSWER_OCTETS = 64 * 1024       # of an introspection
-ANSWER_SECONDS = 10.0
 
 log = Logger()
 
@@ -65,6 +67,33 @@ def check_claims(claims: Mapping[str, Any], expected: Expected, now: float) -> N
         raise Refused("a token of another scope")
 
 
+class UnknownKey(Refused):
+    """The token may have been signed with a key that is not in the set."""
+
+
+def judge(token: bytes, keys: Any, algorithms: Sequence[str], expected: Expected,
+          now: float) -> Mapping[str, Any]:
+    """Return the claims of a JWT that one of the keys signed. Raises: Refused. Blocks.
+
+    What the token says of its own algorithm is no evidence (RFC 8725 section 3.1).
+    """
+    from joserfc import jws, jwt
+    from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
+
+    try:
+        decoded = jwt.decode(token, keys, algorithms=algorithms)
+    except InvalidKeyIdError as fault:
+        raise UnknownKey("no key of that name, for that algorithm") from fault
+    except BadSignatureError as fault:
+        kind = Refused if jws.extract_compact(token).headers().get("kid") else UnknownKey
+        raise kind("a bad signature") from fault
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
+        # whatever is wrong with its octets
+        raise Refused(f"no good JWT: {type(fault).__name__}") from fault
+    check_claims(decoded.claims, expected, now)
+    return decoded.claims
+
+
 def _is_time(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -76,7 +105,7 @@ class SignedTokens:
     """
 
     def __init__(self, path: str, pool: Hashing, expected: Expected, *,
-                 algorithms: Sequence[str] = ("RS256", "ES256"),
+                 algorithms: Sequence[str] = DEFAULT_ALGORITHMS,
                  now: Callable[[], float] = time.time) -> None:
         self._path = path
         self._pool = pool
@@ -91,16 +120,7 @@ class SignedTokens:
 
     def judge(self, token: bytes) -> Mapping[str, Any]:
         """Do the same at once. Blocks."""
-        from joserfc import jwt
-        from joserfc.errors import JoseError
-
-        keys = self.keys()
-        try:
-            decoded = jwt.decode(token, keys, algorithms=self._algorithms)
-        except (JoseError, ValueError, TypeError, KeyError) as fault:     # whatever is wrong with its octets
-            raise Refused(f"no good JWT: {type(fault).__name__}") from fault
-        check_claims(decoded.claims, self._expected, self._now())
-        return decoded.claims
+        return judge(token, self.keys(), self._algorithms, self._expected, self._now())
 
     def keys(self) -> Any:
         """Return the key set. Raises: StoreUnavailable."""
@@ -113,9 +133,40 @@ class SignedTokens:
             if self._keys is None or self._keys[0] != signature:
                 with open(self._path, "rb") as file:
                     self._keys = signature, KeySet.import_key_set(json.load(file))
-        except (OSError, JoseError, ValueError, TypeError, KeyError, AttributeError) as fault:
+        except (OSError, JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise StoreUnavailable(f"keys of tokens: {self._path}: {fault}") from fault
         return self._keys[1]
+
+
+class PublishedTokens:
+    """JWTs, checked as SignedTokens does, against the JWK set that the issuer publishes."""
+
+    def __init__(self, keys: PublishedKeys, pool: Hashing, expected: Expected, *,
+                 algorithms: Sequence[str] = DEFAULT_ALGORITHMS,
+                 now: Callable[[], float] = time.time) -> None:
+        self._keys = keys
+        self._pool = pool
+        self._expected = expected
+        self._algorithms = list(algorithms)
+        self._now = now
+
+    def claims(self, token: bytes, network: str) -> Deferred[Mapping[str, Any]]:
+        """See Tokens."""
+        return Deferred.fromCoroutine(self._claims(token, network))
+
+    async def _claims(self, token: bytes, network: str) -> Mapping[str, Any]:
+        keys = await self._keys.current()
+        try:
+            return await self._judge(token, network, keys)
+        except UnknownKey:
+            others = await self._keys.beyond(keys)
+            if others is None:
+                raise
+            return await self._judge(token, network, others)
+
+    def _judge(self, token: bytes, network: str, keys: Any) -> Deferred[Mapping[str, Any]]:
+        return self._pool.run(
+            network, judge, token, keys, self._algorithms, self._expected, self._now())
 
 
 class AskedTokens:
@@ -134,6 +185,8 @@ class AskedTokens:
         return Deferred.fromCoroutine(self._claims(token))
 
     async def _claims(self, token: bytes) -> Mapping[str, Any]:
+        if not token.isascii():
+            raise Refused("no token that RFC 6750 knows")
         answer = await self._ask(token)
         if not isinstance(answer, dict) or not isinstance(answer.get("active"), bool):
             raise StoreUnavailable(f"introspection: {self._url} answers nothing that RFC 7662 knows")
@@ -143,33 +196,15 @@ class AskedTokens:
         return answer
 
     async def _ask(self, token: bytes) -> Any:
-        from treq.client import HTTPClient
-        from treq.content import collect as collected
-        from twisted.web.client import Agent, HTTPConnectionPool
-        from twisted.web.http_headers import Headers
-
-        content = bytearray()
-
-        def collect(data: bytes) -> None:
-            content.extend(data)
-            if len(content) > ANSWER_OCTETS:
-                raise StoreUnavailable("introspection: the answer is too long")
-
         try:
-            agent = Agent(self._reactor, pool=HTTPConnectionPool(self._reactor, persistent=False))
-            response = await HTTPClient(agent).post(
-                self._url, data={"token": token.decode("ascii"), "token_type_hint": "access_token"},
-                auth=self._client, headers=Headers({"Accept": ["application/json"]}), timeout=ANSWER_SECONDS,
-                reactor=self._reactor,
-                allow_redirects=False)
-            if response.code != 200:
-                raise StoreUnavailable(f"introspection: {self._url} answers {response.code}")
-            await collected(response, collect)
-            return json.loads(content)
-        except StoreUnavailable:
-            raise
-        except Exception as fault:      # of the network, in many kinds: who asked has to try again
-            raise StoreUnavailable(f"introspection: {self._url}: {fault}") from fault
+            answer = await ask(
+                self._reactor, "POST", self._url, most_octets=ANSWER_OCTETS, auth=self._client,
+                data={"token": token.decode("ascii"), "token_type_hint": "access_token"})
+            return json.loads(answer.content)
+        except StoreUnavailable as fault:
+            raise StoreUnavailable(f"introspection: {fault}") from fault
+        except (ValueError, RecursionError) as fault:
+            raise StoreUnavailable(f"introspection: {self._url} answers no JSON") from fault
 
 
 @implementer(ICredentialsChecker)
@@ -222,10 +257,11 @@ def _maildrop(login: Login) -> tuple[str, str | None]:
     return login.account.name, login.view
 
 
-def require_packages(*, asked: bool) -> None:
-    """Raise ConfigurationError unless the packages are there that this needs."""
-    package = "treq" if asked else "joserfc"
-    try:
-        __import__(package)
-    except ImportError as fault:
-        raise ConfigurationError([f"needs the package {package}: pip install 'mailgate[oauth]'"]) from fault
+def require_packages(*packages: str) -> None:
+    """Raise ConfigurationError unless the packages are there."""
+    for package in packages:
+        try:
+            __import__(package)
+        except ImportError as fault:
+            words = f"needs the package {package}: pip install 'mailgate[oauth]'"
+            raise ConfigurationError([words]) from fault

@@ -7,8 +7,11 @@ in front of it is a user who receives mail and cannot log in. Lines beginning wi
 from __future__ import annotations
 
 import os
-import threading
-from typing import Any, NamedTuple
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
@@ -20,114 +23,30 @@ from mailgate.auth.answers import digest_matches, scram_secret
 from mailgate.auth.checkers import DUMMY_VERIFIER, matching, proven
 from mailgate.auth.credentials import INamedLogin, IProvenLogin, Refused, Vouch, login_name, octets_of
 from mailgate.auth.hashing import LOCAL_NETWORK, Hashing, default_pool, network_of
+from mailgate.auth.invented import FAMILIES
+from mailgate.auth.passwdtable import Entry, PasswdFile, Table, parse
 from mailgate.auth.remembered import RememberedSuccess
-from mailgate.auth.schemes import SCHEMES_FOR, check_verifier, scheme_of
-from mailgate.errors import AccountConflict, StoreUnavailable, TooBusy
+from mailgate.auth.schemes import SCHEMES_FOR, scheme_of
+from mailgate.errors import StoreUnavailable, TooBusy
 from mailgate.interfaces import ISecretSource, IUserLookup
-from mailgate.model import ScramSecret
-from mailgate.names import check_name, fold
+from mailgate.model import Habits, ScramSecret
+
+HABIT_USERS = 1000      # that are looked at for what most of them keep
 
 log = Logger()
 
 
-class Entry(NamedTuple):
-    """One user of the file."""
-
-    name: str               # as the file spells it
-    verifier: str | None    # None: cannot log in
-
-
-class Table(NamedTuple):
-    """What the file held when it was read."""
-
-    entries: dict[str, Entry]           # by the name's key
-    problems: list[tuple[int, str]]     # lines that were left out: number from 1, and why
-    signature: tuple[int, ...]          # of the file that was read
-
-
-class PasswdFile:
-    """The file, and its table as long as the file does not change. Calls block; any thread may call."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._table: Table | None = None
-        self._reading = threading.Lock()
-
-    def unchanged(self) -> Table | None:
-        """Return the table, or None when the file must be read (again). Costs one stat.
-
-        Raises: StoreUnavailable, if the file is not there.
-        """
-        try:
-            signature = _signature(os.stat(self.path))
-        except OSError as fault:
-            raise _unreadable(fault) from fault
-        table = self._table
-        return table if table is not None and table.signature == signature else None
-
-    def read(self) -> Table:
-        """Return the table of the file as it is now. Raises: StoreUnavailable."""
-        with self._reading:     # many logins may have seen the change; one of them reads
-            table = self.unchanged()
-            if table is None:
-                table = self._table = self._load()
-            return table
-
-    def _load(self) -> Table:
-        try:
-            with open(self.path, "rb") as file:
-                signature = _signature(os.fstat(file.fileno()))    # before the octets: a change shows later
-                content = file.read()
-        except OSError as fault:
-            raise _unreadable(fault) from fault
-        entries, problems = parse(content)
-        return Table(entries, problems, signature)
-
-
-def parse(content: bytes) -> tuple[dict[str, Entry], list[tuple[int, str]]]:
-    """Return the users of a passwd-file by the keys of their names, and what is wrong with other lines.
-
-    Of two lines for one user the first counts. No reason shows a hash.
-    """
-    entries: dict[str, Entry] = {}
-    problems: list[tuple[int, str]] = []
-    for number, line in enumerate(content.split(b"\n"), 1):
-        line = line.removesuffix(b"\r")
-        if not line.strip() or line.startswith(b"#"):
-            continue
-        try:
-            entry = _entry(line)
-            if fold(entry.name) in entries:
-                raise ValueError(f"{entry.name!r} has a line already")
-            entries[fold(entry.name)] = entry
-        except (ValueError, AccountConflict) as wrong:
-            problems.append((number, str(wrong)))
-    return entries, problems
-
-
-def _entry(line: bytes) -> Entry:
-    try:
-        fields = line.decode("utf-8").split(":", 2)
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    if len(fields) < 2:
-        raise ValueError("no colon behind the user")
-    name, verifier = fields[:2]
-    check_name(name, sdps=False)
-    if not verifier or verifier[0] in "*!":
-        return Entry(name, None)
-    if not verifier.startswith("{"):
-        verifier = "{CRYPT}" + verifier
-    check_verifier(verifier)
-    return Entry(name, verifier)
-
-
-def _signature(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
-
-
-def _unreadable(fault: OSError) -> StoreUnavailable:
-    return StoreUnavailable(f"passwd-file: {fault}")
+def _habits_of(table: Table) -> Habits:
+    """Return what most users have in common."""
+    usual = {}
+    verifiers = [entry.verifier for entry in table.entries.values() if entry.verifier is not None]
+    for scheme in FAMILIES:
+        forms = (scram_secret(scheme, (one,), None) for one in verifiers if scheme_of(one) == scheme)
+        counted = Counter((form.iterations, len(form.salt)) for form in islice(forms, HABIT_USERS) if form)
+        if counted:
+            usual[scheme] = counted.most_common(1)[0][0]
+    domains = {domain for local, _, domain in (key.rpartition("@") for key in table.entries) if local}
+    return Habits(by_address=frozenset(domains), scram=usual)
 
 
 @implementer(ICredentialsChecker, ISecretSource, IUserLookup)
@@ -141,16 +60,19 @@ class PasswdFileChecker:
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword, IProvenLogin, INamedLogin)
 
     def __init__(self, path: str, pool: Hashing | None = None,
-                 remembered: RememberedSuccess | None = None) -> None:
-        self.file = PasswdFile(os.path.abspath(path))
+                 remembered: RememberedSuccess | None = None, now: Callable[[], float] = time.time) -> None:
+        self.file = PasswdFile(os.path.abspath(path), now)
         self.pool = pool
         self.remembered = remembered
         self._told: frozenset[tuple[int, str]] = frozenset()    # problems that are in the log
+        self._habits: tuple[Table, Habits] | None = None        # of which table
+        self._kept: frozenset[str] | None = None                # of the latest one that was whole
 
     def requestAvatarId(self, credentials: Any) -> Any:
         """Return the user's name as octets, as the file spells it.
 
-        Raises, by the Deferred: LoginRefused; TooBusy; StoreUnavailable, if the file cannot be read.
+        Raises, by the Deferred: LoginRefused; TooBusy; StoreUnavailable, if the file cannot be read, or
+        the user's line is gone from it while it is being written.
         """
         if IProvenLogin.providedBy(credentials):
             return proven(self, credentials)
@@ -167,7 +89,7 @@ class PasswdFileChecker:
     async def _entry(self, username: bytes) -> Entry | None:
         """Return the user of a login name, if there is one that can log in."""
         table, name = await self._current(LOCAL_NETWORK), login_name(username)
-        entry = None if name is None else table.entries.get(fold(name))
+        entry = None if name is None else table.find(name)
         return None if entry is None or entry.verifier is None else entry
 
     async def _check_otherwise(self, credentials: Any) -> bytes:
@@ -197,9 +119,20 @@ class PasswdFileChecker:
 
     async def _what_is_kept(self) -> frozenset[str]:
         table = await self._current(LOCAL_NETWORK)
-        verifiers = [entry.verifier for entry in table.entries.values() if entry.verifier is not None]
-        schemes = set(map(scheme_of, verifiers))
-        return frozenset(kind for kind, serving in SCHEMES_FOR.items() if schemes <= set(serving))
+        if self._kept is None or not table.unsure:      # a part of the file says nothing of all users
+            schemes = {scheme_of(one.verifier) for one in table.entries.values() if one.verifier is not None}
+            self._kept = frozenset(kind for kind, serving in SCHEMES_FOR.items() if schemes <= set(serving))
+        return self._kept
+
+    def habits(self) -> Deferred[Habits]:
+        """See ISecretSource. A name of the form local@domain is all that its user is known by."""
+        return Deferred.fromCoroutine(self._what_is_usual())
+
+    async def _what_is_usual(self) -> Habits:
+        table = await self._current(LOCAL_NETWORK)
+        if self._habits is None or self._habits[0] is not table:
+            self._habits = table, _habits_of(table)
+        return self._habits[1]
 
     def server_secret(self) -> Deferred[bytes | None]:
         """See ISecretSource: a file has none."""
@@ -208,7 +141,7 @@ class PasswdFileChecker:
     async def _check(self, username: bytes, password: bytes, network: str) -> bytes:
         table = await self._current(network)
         name = login_name(username)
-        entry = None if name is None else table.entries.get(fold(name))
+        entry = None if name is None else table.find(name)
         verifier = entry.verifier if entry is not None else None
         if entry is None or verifier is None:
             await self._hashing().run(network, matching, (DUMMY_VERIFIER,), password)
@@ -229,7 +162,7 @@ class PasswdFileChecker:
             table = await self._current(LOCAL_NETWORK)
         except TooBusy as busy:
             raise StoreUnavailable(str(busy)) from busy
-        return fold(name) in table.entries
+        return table.find(name) is not None
 
     async def _current(self, network: str) -> Table:
         """Return the table; a changed file is read in the pool, for a long one takes a while."""
@@ -254,3 +187,6 @@ class PasswdFileChecker:
             if self.remembered is None:
                 self.remembered = RememberedSuccess(reactor)
         return self.pool
+
+
+__all__ = ["Entry", "PasswdFile", "PasswdFileChecker", "parse"]

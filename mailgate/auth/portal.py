@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from mailgate.auth.abandoned import undone_if_abandoned
 from mailgate.auth.checkers import CheckerChain
 from mailgate.auth.credentials import Refused
+from mailgate.auth.outcomes import outcome_of
 from mailgate.errors import LoginRefused, StaleCredential, StoreUnavailable
 
 
@@ -50,7 +51,10 @@ class MailgatePortal(Portal):
 
     async def _attempt(self, checker: ICredentialsChecker, credentials: Any, mind: object,
                        interfaces: tuple[Any, ...]) -> Any:
-        avatar_id = await maybeDeferred(checker.requestAvatarId, credentials)
+        if isinstance(checker, CheckerChain):
+            avatar_id = await checker.ask(credentials)
+        else:
+            avatar_id = await outcome_of(checker.requestAvatarId, credentials)
         avatar = maybeDeferred(self.realm.requestAvatar, avatar_id, mind, *interfaces)
         return await undone_if_abandoned(avatar, _log_out)
 

@@ -1,4 +1,4 @@
-"""From a proven Kerberos principal to a maildrop: credentials and a checker for `twisted.cred`."""
+"""From a proven Kerberos principal to a maildrop: a checker for `twisted.cred`."""
 
 from __future__ import annotations
 
@@ -6,42 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import ICredentials
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from zope.interface import Attribute, implementer
+from zope.interface import implementer
 
-from mailgate.auth.credentials import Refused, login_name
+from mailgate.auth.credentials import IKerberosPrincipal, PrincipalLogin, Refused, login_name
+from mailgate.auth.known import known_maildrop
 from mailgate.errors import AccountConflict
 from mailgate.interfaces import IAccountStore, IUserLookup
 from mailgate.model import Admission
-from mailgate.names import check_name, fold
+from mailgate.names import check_name
 from mailgate.principals import Principal, Rules
 from mailgate.wire.shown import shown
 
 log = Logger()
-
-
-class IKerberosPrincipal(ICredentials):
-    """A client whose ticket was found good; it asks for a maildrop by a login name."""
-
-    principal = Attribute("mailgate.principals.Principal: who the client has proven to be")
-    username = Attribute("the login name that it chose, as octets")
-
-
-@implementer(IKerberosPrincipal)
-class PrincipalLogin:
-    """A principal and the login name that it chose."""
-
-    __slots__ = ("principal", "username", "peer")
-
-    def __init__(self, principal: Principal, username: bytes, peer: str | None = None) -> None:
-        self.principal = principal
-        self.username = username
-        self.peer = peer        # address of the client's host, if there is one
-
-    def __repr__(self) -> str:
-        return f"PrincipalLogin({str(self.principal)!r}, {self.username!r}, peer={self.peer!r})"
 
 
 @implementer(ICredentialsChecker)
@@ -49,8 +27,9 @@ class PrincipalChecker:
     """Admits a principal to the maildrops that the rules permit.
 
     The login name is resolved first, as in any login: what it stands for is then held to the rules,
-    so that no spelling opens more than another. Only who has an account gets in: one of the store's,
-    or a name that one of `lookups` knows. A ticket makes none.
+    so that no spelling opens more than another. Who asks by the principal's own name, realm and all,
+    gets what the rules say it stands for. Only who has an account gets in: one of the store's, or a
+    name that one of `lookups` knows. A ticket makes none.
     """
 
     credentialInterfaces = (IKerberosPrincipal,)
@@ -71,6 +50,8 @@ class PrincipalChecker:
 
     async def _check(self, principal: Principal, username: bytes) -> Admission:
         name = login_name(username)
+        if name == str(principal):
+            name = self._rules.own(principal)       # or none, and then it is nobody's
         admission = None if name is None else await self._find(name)
         if admission is None:
             raise _refused(principal, username, "no such account, or a disabled one")
@@ -91,10 +72,8 @@ class PrincipalChecker:
             check_name(name, sdps=False)
         except AccountConflict:
             return None
-        for lookup in self._lookups:
-            if await lookup.knows(name):
-                return Admission(fold(name))
-        return None
+        maildrop = await known_maildrop(self._lookups, name)
+        return None if maildrop is None else Admission(maildrop)
 
 
 def _refused(principal: Principal, username: bytes, why: str) -> Refused:
@@ -102,3 +81,6 @@ def _refused(principal: Principal, username: bytes, why: str) -> Refused:
     log.info("{principal} may not open {login}: {why}", principal=shown(str(principal)),
              login=shown(username), why=why)
     return Refused(why)
+
+
+__all__ = ["IKerberosPrincipal", "PrincipalChecker", "PrincipalLogin"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 from zope.interface import Interface, implementer
 
@@ -17,6 +18,9 @@ from mailgate.errors import AccountConflict, LoginRefused, StaleCredential
 from mailgate.interfaces import IMaildrop, IMaildropStore
 from mailgate.model import Admission
 from mailgate.names import check_name
+from mailgate.wire.shown import shown
+
+log = Logger()
 
 Avatar = tuple[type[Interface], Any, Callable[[], Any]]     # interface, avatar, logout
 
@@ -64,6 +68,10 @@ class MaildropRealm:
             raise
         except LoginRefused as refusal:
             raise Refused(str(refusal)) from refusal
+        if admission.app_password is not None:
+            log.info("login of {account}: app password {label}, from {peer}",
+                     account=shown(admission.account or ""), label=repr(admission.app_password),
+                     peer=admission.used_from)
         if adapt is None:
             return interface, maildrop, maildrop.release
         try:

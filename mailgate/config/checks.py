@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mailgate.config.directory import ldap_contradictions
 from mailgate.config.endpoints import collide, split_endpoint
 from mailgate.config.problems import KeyPath, Problem
 from mailgate.config.sections import CheckerSection, Config
 
+SHARED_KINDS = ("tcp", "tcp6", "unix", "systemd")     # endpoints that `workers` can share
 SOCKET_PATH_OCTETS = 107    # sun_path of Linux, its NUL not counted
 
 
 def contradictions(config: Config) -> Iterator[Problem]:
     """Give every contradiction. Settings that could not be read have their default here."""
     yield from _listeners(config)
+    yield from _workers(config)
     yield from _tls(config)
+    yield from _proxies(config)
     yield from _kerberos(config)
     yield from _checkers(config)
     yield from _expiry(config)
@@ -41,6 +45,15 @@ def _listeners(config: Config) -> Iterator[Problem]:
                 yield Problem((*where, "checkers"), f"no [[checker]] has the name {name}; there are: {known}")
 
 
+def _workers(config: Config) -> Iterator[Problem]:
+    """What listens is handed to several processes only as a bare socket."""
+    for index, one in enumerate(config.listen if config.workers > 1 else ()):
+        kind = split_endpoint(one.endpoint).kind
+        if kind and kind not in SHARED_KINDS:
+            yield Problem(("listen", index, "endpoint"),
+                          f"{kind}: does not go with `workers`: {', '.join(SHARED_KINDS)} do")
+
+
 def _tls(config: Config) -> Iterator[Problem]:
     for index, one in enumerate(config.listen):
         where = ("listen", index)
@@ -61,11 +74,30 @@ def _tls(config: Config) -> Iterator[Problem]:
             yield Problem((*where, "client_ca"), words)
 
 
+def _proxies(config: Config) -> Iterator[Problem]:
+    for index, one in enumerate(config.listen):
+        where, kind = ("listen", index), split_endpoint(one.endpoint).kind
+        if kind == "haproxy":       # it greets before it has read the header, which it takes from anybody
+            yield Problem((*where, "endpoint"), "haproxy: cannot serve here: see proxy_from")
+        if one.proxy_from is None:
+            if one.proxy_tls is not None:
+                yield Problem((*where, "proxy_tls"), "has no meaning without `proxy_from`")
+            continue
+        if not one.proxy_from:
+            yield Problem((*where, "proxy_from"), "the array is empty")
+        if kind in ("ssl", "tls"):  # the header comes in clear, in front of TLS
+            yield Problem((*where, "proxy_from"), f"does not go with {kind}: but with pop3s and tcp:")
+        if one.proxy_tls and (one.protocol == "pop3s" or one.implicit_tls):
+            yield Problem((*where, "proxy_tls"), "has no meaning where TLS is spoken here at once")
+
+
 def _kerberos(config: Config) -> Iterator[Problem]:
     for index, one in enumerate(config.listen):
         where = ("listen", index)
         if one.implicit_tls is not None and one.protocol != "kpop":
             yield Problem((*where, "implicit_tls"), "has a meaning for kpop only")
+        if one.takes_tickets and config.kerberos is None:
+            yield Problem((*where, "mechanisms"), "GSSAPI needs a key: [kerberos]")
         if one.protocol != "kpop":
             continue
         if config.kerberos is None:
@@ -106,16 +138,19 @@ def _checkers(config: Config) -> Iterator[Problem]:
             yield Problem((*where, "path"), "is missing")
         if one.kind == "store" and one.path is not None:
             yield Problem((*where, "path"), "has no meaning for the store's accounts")
-        yield from _oauth(one, where)
+        yield from oauth_contradictions(one, where)
+        yield from _pam(one, where)
+        yield from ldap_contradictions(one, where)
 
 
-def _oauth(one: CheckerSection, where: KeyPath) -> Iterator[Problem]:
+def oauth_contradictions(one: CheckerSection, where: KeyPath) -> Iterator[Problem]:
+    """Give those of a section that may be one of kind oauth."""
     given = [name for name in CheckerSection.OF_OAUTH if getattr(one, name) is not None]
     if one.kind != "oauth":
         yield from (Problem((*where, name), f"has no meaning for {one.kind}") for name in given if one.kind)
         return
     if one.path is not None:
-        yield Problem((*where, "path"), "has no meaning for oauth: `keys` names the file")
+        yield Problem((*where, "path"), "has no meaning for oauth: `keys` names the file or the URL")
     if (one.keys is None) == (one.introspection is None):
         yield Problem(where, "oauth needs either `keys` or `introspection`")
     if one.keys is not None:        # a signature alone says for whom a token is to nobody
@@ -127,6 +162,18 @@ def _oauth(one: CheckerSection, where: KeyPath) -> Iterator[Problem]:
         yield Problem((*where, "algorithms"), "the array is empty")
     if (one.client_id is None) != (one.client_secret_file is None):
         yield Problem((*where, "client_id"), "goes with `client_secret_file`")
+
+
+def _pam(one: CheckerSection, where: KeyPath) -> Iterator[Problem]:
+    if one.kind != "pam":
+        given = [name for name in CheckerSection.OF_PAM if getattr(one, name) is not None
+                 and not (one.kind == "ldap" and name in CheckerSection.OF_LDAP)]
+        yield from (Problem((*where, name), f"has no meaning for {one.kind}") for name in given if one.kind)
+        return
+    if one.path is not None:
+        yield Problem((*where, "path"), "has no meaning for pam: `service` names the file in /etc/pam.d")
+    if one.groups == ():
+        yield Problem((*where, "groups"), "the array is empty: nobody could log in")
 
 
 def _expiry(config: Config) -> Iterator[Problem]:

@@ -28,7 +28,7 @@ else:
 _Section = TypeVar("_Section", bound=attrs.AttrsInstance)
 
 LATER_SETTINGS = frozenset({
-    "stores", "merge", "store.maildrops", "store.merge", "listen.proxy_from"})
+    "stores", "merge", "store.maildrops", "store.merge"})
 
 
 def load(path: str | Path) -> Config:
@@ -53,6 +53,8 @@ def parse(octets: bytes, *, folder: Path) -> Config:
         raise ConfigurationError([f"line {line}: not UTF-8"]) from fault
     except tomllib.TOMLDecodeError as fault:
         raise ConfigurationError([_syntax_problem(str(fault), octets)]) from fault
+    except (ValueError, RecursionError) as fault:       # thousands of digits, thousands of brackets
+        raise ConfigurationError([f"no TOML that can be read: {type(fault).__name__}"]) from fault
     problems: list[Problem] = []
     config = attrs.evolve(_section(Config, raw, (), problems), folder=folder)
     told = {problem.where for problem in problems}

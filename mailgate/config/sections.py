@@ -16,6 +16,7 @@ import attrs
 from mailgate.config import values
 from mailgate.config.endpoints import absolute_endpoint, endpoint
 from mailgate.config.values import Location
+from mailgate.directories import Pattern, Server
 from mailgate.principals import Rule, parse_principal
 
 
@@ -50,8 +51,8 @@ class StoreSection:
     inline_octets: int = _setting(values.whole(0, 64 << 20), 64 << 10)
     quota_octets: int | None = _setting(values.whole(1, 1 << 62))
     retention_days: int | None = _setting(values.whole(1, 36_500))
-    housekeeping_seconds: float = _setting(values.seconds(1, 7 * 86_400), 3600.0)
-    sweep_grace_seconds: int = _setting(values.whole(1, 366 * 86_400), 86_400)
+    housekeeping_seconds: float = _setting(values.seconds(1, 86_400), 3600.0)
+    sweep_grace_seconds: int = _setting(values.whole(3600, 366 * 86_400), 86_400)
 
 
 @attrs.frozen
@@ -105,17 +106,26 @@ class ListenSection:
     client_certificates: str | None = _setting(values.one_of("no", "request", "require"))
     client_ca: str | None = _setting(values.path)
     certificate_name: str | None = _setting(values.one_of("common-name", "email"))
+    # addresses and networks of ipaddress, and the word "unix"
+    proxy_from: tuple[Any, ...] | None = _setting(values.array_of(values.trusted))
+    proxy_tls: bool | None = _setting(values.switch)
+
+    @property
+    def takes_tickets(self) -> bool:
+        """Whether Kerberos tickets are wanted behind the greeting."""
+        return "GSSAPI" in (self.mechanisms or ())
 
 
 @attrs.frozen
 class CheckerSection:
     """One [[checker]]"""
 
-    kind: str = _setting(values.one_of("store", "passwd-file", "oauth"), "", required=True)
+    kind: str = _setting(values.one_of("store", "passwd-file", "oauth", "pam", "ldap"), "",
+                         required=True)
     name: str = _setting(values.word, "")       # left out: the kind
     path: str | None = _setting(values.path)
     # of oauth
-    keys: str | None = _setting(values.path)
+    keys: str | None = _setting(values.path_or_web_address)
     algorithms: tuple[str, ...] | None = _setting(values.words_of(*values.TOKEN_ALGORITHMS))
     introspection: str | None = _setting(values.web_address)
     client_id: str | None = _setting(values.text)
@@ -124,7 +134,35 @@ class CheckerSection:
     audience: str | None = _setting(values.text)
     scope: str | None = _setting(values.text)
     claim: str | None = _setting(values.text)
+    # of pam
+    service: str | None = _setting(values.pam_service)
+    minimum_uid: int | None = _setting(values.whole(0, 4_294_967_293))
+    groups: tuple[str, ...] | None = _setting(values.array_of(values.text))
+    processes: int | None = _setting(values.whole(1, 64))
+    timeout_seconds: float | None = _setting(values.seconds(1, 300))    # of ldap too
+    # of ldap
+    urls: tuple[Server, ...] | None = _setting(values.array_of(values.directory_server))
+    starttls: bool | None = _setting(values.switch)
+    ca_file: str | None = _setting(values.path)
+    user_dn: Pattern | None = _setting(values.directory_name_pattern)
+    search_base: str | None = _setting(values.directory_name)
+    search_scope: str | None = _setting(values.one_of("base", "one-level", "subtree"))
+    search_filter: Pattern | None = _setting(values.directory_filter)
+    maildrop_attribute: str | None = _setting(values.directory_attribute)
+    mail_filter: Pattern | None = _setting(values.directory_filter)
+    bind_dn: str | None = _setting(values.directory_name)
+    bind_password_file: str | None = _setting(values.path)
+    domains: tuple[str, ...] | None = _setting(values.array_of(values.host_name))
+    connections: int | None = _setting(values.whole(1, 64))
+    connect_seconds: float | None = _setting(values.seconds(0.1, 60))
+    answer_seconds: float | None = _setting(values.seconds(0.1, 60))
 
+    OF_LDAP: ClassVar[tuple[str, ...]] = (
+        "urls", "starttls", "ca_file", "user_dn", "search_base", "search_scope", "search_filter",
+        "maildrop_attribute", "mail_filter", "bind_dn", "bind_password_file", "domains", "connections",
+        "connect_seconds", "answer_seconds", "timeout_seconds")
+    OF_PAM: ClassVar[tuple[str, ...]] = (
+        "service", "minimum_uid", "groups", "processes", "timeout_seconds")
     OF_OAUTH: ClassVar[tuple[str, ...]] = (
         "keys", "algorithms", "introspection", "client_id", "client_secret_file", "issuer", "audience",
         "scope",
@@ -144,6 +182,9 @@ class LimitsSection:
     login_seconds: float = _setting(values.seconds(1, 86_400), 180.0)
     progress_seconds: float = _setting(values.seconds(1, 86_400), 120.0)
     failure_delay_seconds: float = _setting(values.seconds(0, 60), 2.0)
+    failure_growth: float = _setting(values.factor(1, 10), 2.0)
+    failure_delay_most_seconds: float = _setting(values.seconds(0, 600), 30.0)
+    failure_half_life_seconds: float = _setting(values.seconds(1, 86_400), 600.0)
     size_octets: int = _setting(values.whole(0, 1 << 40), 50 << 20)
     recipients: int = _setting(values.whole(100, 1_000_000), 1000)
     received_fields: int = _setting(values.whole(10, 1_000_000), 100)
@@ -152,6 +193,8 @@ class LimitsSection:
     remember_seconds: int = _setting(values.whole(0, 86_400), 300)
     connections: int | None = _setting(values.whole(1, 10_000_000))
     connections_per_network: int | None = _setting(values.whole(1, 10_000_000))
+    connections_per_address: int = _setting(values.whole(1, 10_000_000), 100)
+    connections_per_user: int = _setting(values.whole(1, 10_000_000), 10)
 
 
 @attrs.frozen
@@ -178,6 +221,7 @@ class Config:
 
     hostname: str = _setting(values.host_name, "", required=True)
     postmaster: str | None = _setting(values.recipient)
+    workers: int = _setting(values.whole(1, 64), 1)
     store: StoreSection = _table(StoreSection)
     tls: TlsSection | None = _optional_table(TlsSection)
     kerberos: KerberosSection | None = _optional_table(KerberosSection)

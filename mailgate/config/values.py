@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
+from mailgate import directories
 from mailgate.principals import Rule, parse_principal, parse_rule
 
 _HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -23,7 +25,7 @@ PROTOCOLS = ("pop3", "pop3s", "kpop", "lmtp")
 LATER_PROTOCOLS = ("pop2", "pop4", "imap", "smtp", "submission")
 
 
-MECHANISMS = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL",
+MECHANISMS = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "GSSAPI", "EXTERNAL",
               "OAUTHBEARER", "XOAUTH2", "CRAM-MD5", "PLAIN", "LOGIN")
 
 
@@ -83,6 +85,17 @@ def seconds(least: float, most: float) -> Callable[[Any], float]:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise BadValue(f"a number of seconds is expected, not {_shown(value)}")
         if not least <= value <= most:      # a NaN is in no range
+            raise BadValue(f"{value} is not between {least:g} and {most:g}")
+        return float(value)
+    return read
+
+
+def factor(least: float, most: float) -> Callable[[Any], float]:
+    """Make a reader of numbers by which something is multiplied, fractions allowed."""
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise BadValue(f"a number is expected, not {_shown(value)}")
+        if not least <= value <= most:
             raise BadValue(f"{value} is not between {least:g} and {most:g}")
         return float(value)
     return read
@@ -227,11 +240,58 @@ def location(*known: str, later: tuple[str, ...] = ()) -> Callable[[Any], Locati
     return read
 
 
+def pam_service(value: Any) -> str:
+    """Read the name of a PAM service: a file of /etc/pam.d. PAM itself folds it to lower case."""
+    name = word(value)
+    if name != name.lower() or name == "other":
+        raise BadValue(f"{_shown(name)} is not the name of a service of its own, in lower case")
+    return name
+
+
 def path(value: Any) -> str:
     """Read a path, relative to the file's folder or absolute."""
     if "\0" in text(value):
         raise BadValue("a path holds no NUL")
     return str(value)
+
+
+def trusted(value: Any) -> str | IPv4Network | IPv6Network:
+    """Read who is trusted: an address, a network, or "unix" for all unix sockets."""
+    name = text(value)
+    if name == "unix":
+        return name
+    try:
+        network = ip_network(name)
+    except ValueError as fault:
+        if "host bits" in str(fault):
+            raise BadValue(f"{_shown(name)} has bits behind its prefix: the network is "
+                           f"{ip_network(name, strict=False)}") from fault
+        raise BadValue(f'{_shown(name)} is no network, no address, and not "unix"') from fault
+    if "%" in name:
+        raise BadValue(f"{_shown(name)} names an interface, which is not looked at")
+    if not network.prefixlen:
+        raise BadValue(f"{_shown(name)} is everybody: whoever comes could claim any address")
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise BadValue(f"{_shown(name)} is of IPv4: it is written as such")
+    return network
+
+
+def parsed_by(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Make a reader of strings that a parser takes, of what it makes of them."""
+    def read(value: Any) -> Any:
+        given = text(value)
+        try:
+            return parse(given)
+        except ValueError as fault:
+            raise BadValue(f"{_shown(given)}: {fault}") from fault
+    return read
+
+
+directory_server = parsed_by(directories.parse_server)
+directory_filter = parsed_by(directories.parse_filter)
+directory_name = parsed_by(directories.parse_dn)
+directory_name_pattern = parsed_by(directories.parse_dn_pattern)
+directory_attribute = parsed_by(directories.parse_attribute)
 
 
 def web_address(value: Any) -> str:
@@ -240,6 +300,16 @@ def web_address(value: Any) -> str:
     if not re.fullmatch(r"(https://[^\s/]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)(/\S*)?", url):
         raise BadValue(f"{_shown(url)} is no https:// address (http:// is good on this machine only)")
     return url
+
+
+def is_web_address(where: str) -> bool:
+    """Return whether a setting that may be a path or a URL is a URL."""
+    return where.lower().startswith(("https:", "http:"))
+
+
+def path_or_web_address(value: Any) -> str:
+    """Read a path, or the URL of a service."""
+    return web_address(value) if is_web_address(text(value)) else path(value)
 
 
 def greeting(value: Any) -> str:

@@ -13,6 +13,7 @@ from twisted.cred.checkers import (
 from twisted.cred.credentials import Anonymous, IAnonymous, IUsernamePassword
 from twisted.cred.error import LoginDenied, UnauthorizedLogin, UnhandledCredentials
 from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.auth.checkers import CheckerChain, StoreChecker
@@ -68,9 +69,21 @@ class Chain(SynchronousTestCase):
         failure = self.failureResultOf(self.ask(UnauthorizedLogin(), LoginRefused()), LoginRefused)
         self.assertTrue(failure.check(UnauthorizedLogin))
 
+    def test_outages(self) -> None:
+        """A checker that is down keeps nobody of the others out, and makes nobody's password wrong."""
+        for fault in (StoreUnavailable("x"), TooBusy("x")):
+            for outcome in (fault, fail(fault)):
+                with capturedLogs() as events:
+                    self.assertEqual(b"alice", self.successResultOf(self.ask(outcome, b"alice")))
+                self.assertEqual(["'x'"], [event["reason"] for event in events])
+                for others in ((outcome, LoginRefused()), (LoginRefused(), outcome)):
+                    self.failureResultOf(self.ask(*others), type(fault))
+        first = self.failureResultOf(self.ask(TooBusy("1"), StoreUnavailable("2"), LoginRefused()), TooBusy)
+        self.assertEqual("1", str(first.value))
+
     def test_faults_end_it(self) -> None:
-        """What is no refusal is told as it is: the next checker is not asked."""
-        for fault in (StoreUnavailable("x"), TooBusy("x"), LoginDenied(), KeyError("bug")):
+        """What is neither a refusal nor an outage is told as it is: the next checker is not asked."""
+        for fault in (LoginDenied(), KeyError("bug")):
             for outcome in (fault, fail(fault)):
                 self.asked.clear()
                 self.failureResultOf(self.ask(outcome, b"alice"), type(fault))
@@ -113,8 +126,10 @@ class Chain(SynchronousTestCase):
         for name, password in [(b"alice", b"builder"), (b"bob", b"from a file"), (b"dave", b"x")]:
             self.failureResultOf(ask(name, password), LoginRefused)
 
-    def test_busy_store_asks_nobody_else(self) -> None:
-        """Otherwise a crowd could make a known password look wrong."""
+    def test_busy_store(self) -> None:
+        """A crowd cannot make a known password look wrong, nor keep the users of others out."""
         chain = CheckerChain([StoreChecker(store_with(ALICE).accounts, Busy()),
                               InMemoryUsernamePasswordDatabaseDontUse(bob=b"builder")])
         self.failureResultOf(chain.requestAvatarId(PasswordLogin(b"alice", b"open sesame")), TooBusy)
+        bob = chain.requestAvatarId(PasswordLogin(b"bob", b"builder"))
+        self.assertEqual(b"bob", self.successResultOf(bob))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from twisted.internet import reactor
@@ -89,6 +90,28 @@ class Pool(TestCase):
         self.gate.set()
         await gatherResults(waiting)
         self.assertEqual(["c1", "c2", "b1", "d1", "c3", "b2", "c4", "c5"], self.done)
+
+    async def test_suspects_share_a_turn(self) -> None:
+        """Three networks that guess delay another one by one call, also where they came before they were
+        suspected."""
+        suspected: set[str] = set()
+        self.pool.suspect = suspected.__contains__
+        waiting = self.queue("a", "a1", "a2", "a3")
+        suspected |= {"a", "b", "c"}
+        waiting += self.queue("b", "b1", "b2") + self.queue("c", "c1") + self.queue("good", "g1", "g2", "g3")
+        self.gate.set()
+        await gatherResults(waiting)
+        self.assertEqual(["a1", "b1", "g1", "c1", "g2", "a2", "g3", "b2", "a3"], self.done)
+
+    async def test_a_busy_reactor_keeps_nobody_waiting(self) -> None:
+        """A thread takes one call after the other, whether or not the reactor has time."""
+        waiting = self.queue("n", *range(50))
+        self.gate.set()
+        deadline = time.monotonic() + 20
+        while len(self.done) < 50 and time.monotonic() < deadline:
+            time.sleep(0.01)        # the reactor stands still here
+        self.assertEqual(list(range(50)), self.done)
+        await gatherResults(waiting)
 
     async def test_a_crowd_makes_room(self) -> None:
         """A network alone may fill the queue; a newcomer takes the place of its latest call."""

@@ -98,7 +98,7 @@ class SignedTests(SynchronousTestCase):
         os.utime(self.path, (1, 1))
         self.refused(ISSUED.token())
         self.good(another.token())
-        for content in ("", "{}", "[]", '{"keys": [1]}', "null"):
+        for content in ("", "{}", "[]", '{"keys": [1]}', "null", "[" * 100_000):
             self.path.write_text(content)
             os.utime(self.path, (2, 2))
             self.failureResultOf(self.tokens.claims(another.token(), "net"), StoreUnavailable)

@@ -17,6 +17,7 @@ from mailgate.auth.checkers import DUMMY_VERIFIER
 from mailgate.auth.credentials import PasswordLogin
 from mailgate.auth.hashing import HashPool
 from mailgate.auth.passwdfile import Entry, PasswdFile, PasswdFileChecker, parse
+from mailgate.auth.passwdtable import SETTLE_SECONDS
 from mailgate.auth.remembered import RememberedSuccess
 from mailgate.errors import LoginRefused, StoreUnavailable, TooBusy
 from mailgate.interfaces import IUserLookup
@@ -90,17 +91,24 @@ class Checked(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.path = fresh_path(self)
+        self.wall = 1_700_000_000.0     # seconds since 1970, for the file's times and for who reads it
         self.write(f"alice:{ALICE}:1000\nBob:{cheap(b'builder')}\nlocked:*\n")
         self.clock = Clock()
         self.hashing = Counted()
         self.remembered: RememberedSuccess[Any] = RememberedSuccess(self.clock)
-        self.checker = PasswdFileChecker(str(self.path), self.hashing, self.remembered)
+        self.checker = PasswdFileChecker(str(self.path), self.hashing, self.remembered, lambda: self.wall)
 
     def write(self, content: str) -> None:
         """Replace the file as editors and password tools do, by renaming."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text(content, "utf-8")
+        os.utime(fresh, (self.wall, self.wall))
         os.replace(fresh, self.path)
+
+    def overwrite(self, content: str) -> None:
+        """Write into the file itself, as scripts do; what is there may be a part of what shall be."""
+        self.path.write_text(content, "utf-8")
+        os.utime(self.path, (self.wall, self.wall))
 
     def login(self, username: bytes, password: bytes) -> bytes | None:
         """Return the name, None for a refusal."""
@@ -168,13 +176,16 @@ class Changes(Checked):
         self.assertEqual(b"alice", self.login(b"alice", b"other"))
 
     def test_removed_and_added(self) -> None:
-        """So does a user's going and coming; others stay remembered."""
+        """So does a user's going and coming, the one once it is sure; others stay remembered."""
         self.login(b"alice", b"open sesame")
         self.login(b"bob", b"builder")
         self.write(f"alice:{ALICE}\nnew:{cheap(b'new')}\n")
         hashes = self.hashing.hashes
         self.assertEqual(b"alice", self.login(b"alice", b"open sesame"))
         self.assertEqual(hashes, self.hashing.hashes)
+        bob = PasswordLogin(b"bob", b"builder")
+        self.failureResultOf(self.checker.requestAvatarId(bob), StoreUnavailable)
+        self.wall += SETTLE_SECONDS
         self.assertIsNone(self.login(b"bob", b"builder"))
         self.assertEqual(b"new", self.login(b"new", b"new"))
         self.assertTrue(self.successResultOf(self.checker.knows("new")))
@@ -214,10 +225,123 @@ class Changes(Checked):
         with capturedLogs() as events:
             for content in ("bad\nworse\n", "bad\nworse\n\n", "bad\n:\n", f"alice:{ALICE}\n", "bad\n"):
                 self.write(content)
+                self.wall += SETTLE_SECONDS
                 self.login(b"alice", b"x")
                 self.login(b"alice", b"x")
         told = [event["number"] for event in events if event["log_level"] is LogLevel.warn]
         self.assertEqual([1, 2, 2, 1], told)
+
+
+class WhileItIsWritten(Checked):
+    """Readers of a file that is written in place meet any part of it."""
+
+    NAMES = ("alice", "Bob", "locked")
+
+    def unsure(self) -> list[str]:
+        """Return who is neither known nor unknown; logins have to say the same as deliveries."""
+        found = []
+        for name in self.NAMES:
+            outcomes = []
+            for outcome in (self.checker.knows(name),
+                            self.checker.requestAvatarId(PasswordLogin(name.encode(), b"wrong")),
+                            self.checker.scram_secret("SCRAM-SHA-256", name.encode())):
+                failed: list[Any] = []
+                outcome.addErrback(failed.append)
+                outcomes.append(bool(failed and failed[0].check(StoreUnavailable)))
+            self.assertEqual(1, len(set(outcomes)), name)
+            found += [name] if outcomes[0] else []
+        return found
+
+    def known(self) -> list[str]:
+        """Return who receives mail, of those of whom it can be said."""
+        return [name for name in self.NAMES
+                if name not in self.unsure() and self.successResultOf(self.checker.knows(name))]
+
+    def test_every_part(self) -> None:
+        """Cut at any octet: nobody who is in the file is ever unknown or refused a right password."""
+        whole = self.path.read_text("utf-8")
+        self.assertEqual([], self.unsure())
+        for octets in range(len(whole)):
+            self.overwrite(whole[:octets])
+            self.assertEqual(sorted(self.NAMES), sorted({*self.unsure(), *self.known()}), whole[:octets])
+        self.overwrite(whole)
+        self.assertEqual([], self.unsure())
+        self.assertEqual(b"alice", self.login(b"alice", b"open sesame"))
+
+    def test_cut_verifier(self) -> None:
+        """A line without its end may go on: what is there of it opens nothing, and refuses nobody."""
+        self.NAMES = ("carol", "dave")
+        self.overwrite("dave:{PLAIN}x\ncarol:{PLAIN}pass")
+        self.assertEqual(["carol"], self.unsure())
+        self.wall += SETTLE_SECONDS
+        self.assertEqual(b"carol", self.login(b"carol", b"pass"))
+
+    def test_rested(self) -> None:
+        """After five seconds the file means what it says; each change begins them anew."""
+        self.checker.knows("alice")
+        self.overwrite(f"alice:{ALICE}\n")
+        self.wall += SETTLE_SECONDS - 1
+        self.assertEqual(["Bob", "locked"], self.unsure())
+        self.overwrite(f"#\nalice:{ALICE}\n")
+        self.wall += SETTLE_SECONDS - 1
+        self.assertEqual(["Bob", "locked"], self.unsure())
+        self.wall += 1
+        self.assertEqual([], self.unsure())
+        self.assertEqual(["alice"], self.known())
+
+    def test_old_when_it_is_met(self) -> None:
+        """A change that was long ago needs no more time."""
+        self.checker.knows("alice")
+        self.overwrite(f"alice:{ALICE}\n")
+        self.wall += SETTLE_SECONDS
+        self.assertEqual([], self.unsure())
+
+    def test_time_of_the_file_ahead(self) -> None:
+        """By another machine's clock: the time counts from when the change was met."""
+        self.checker.knows("alice")
+        self.overwrite(f"alice:{ALICE}\n")
+        os.utime(self.path, (self.wall + 1e6, self.wall + 1e6))
+        self.assertEqual(["Bob", "locked"], self.unsure())
+        self.wall += SETTLE_SECONDS
+        self.assertEqual([], self.unsure())
+
+    def test_cut_for_good(self) -> None:
+        """A full disk, a script that was killed: without a last line end, or empty, it is never believed."""
+        self.checker.knows("alice")
+        for content in ("", f"alice:{ALICE}\nBob:{{SSHA2"):
+            self.overwrite(content)
+            self.wall += 1000
+            self.assertEqual(["Bob", "locked"], self.unsure()[-2:])
+        self.assertEqual(["alice"], self.known())
+        self.overwrite(f"alice:{ALICE}\n# Bob has left\n")
+        self.wall += 1000
+        self.assertEqual([], self.unsure())
+
+    def test_unreadable_and_back_in_parts(self) -> None:
+        """What was known before it could not be read is still asked for afterwards."""
+        self.checker.knows("alice")
+        self.path.unlink()
+        self.assertEqual(list(self.NAMES), self.unsure())
+        self.overwrite(f"alice:{ALICE}\n")
+        self.assertEqual(["Bob", "locked"], self.unsure())
+
+    def test_first_reading(self) -> None:
+        """Nothing is missed that nobody has seen; a last line without an end waits until it is old."""
+        self.overwrite(f"alice:{ALICE}\nBob:{ALICE}")
+        self.assertEqual(["Bob"], self.unsure())
+        self.wall += SETTLE_SECONDS
+        self.assertEqual((["alice", "Bob"], []), (self.known(), self.unsure()))
+
+    def test_mechanisms(self) -> None:
+        """What every user keeps is not learnt from a part of the file."""
+        self.overwrite("alice:{PLAIN}x\nBob:{PLAIN}y\n")
+        self.wall += SETTLE_SECONDS
+        self.assertIn("APOP", self.successResultOf(self.checker.kept()))
+        self.overwrite(f"alice:{{PLAIN}}x\nBob:{ALICE}\n")
+        self.wall += SETTLE_SECONDS
+        self.assertNotIn("APOP", self.successResultOf(self.checker.kept()))
+        self.overwrite("alice:{PLAIN}x\n")
+        self.assertNotIn("APOP", self.successResultOf(self.checker.kept()))
 
 
 class InThreads(TestCase):

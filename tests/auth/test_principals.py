@@ -80,6 +80,19 @@ class CheckerTests(SynchronousTestCase):
         self.refused("a.smith", b"a.smith")
         self.refused("shop.example", b"shop.example")
 
+    def test_own_name(self) -> None:
+        """Who asks by the principal's name, realm and all, gets what the rules name, if they do."""
+        self.assertEqual(self.ask("alice", f"alice@{REALM}".encode()).maildrop, "alice")
+        rules = Rules([parse_rule(f"{{user}}/shop@{REALM} -> {{user}}@shop"),
+                       parse_rule(f"info@{REALM} -> alice"), parse_rule(f"root@{REALM} -> *")])
+        version = self.version("shop")
+        self.assertEqual(self.ask("bob/shop", f"bob/shop@{REALM}".encode(), rules=rules),
+                         Admission("shop", "bob", "shop", version))
+        self.assertEqual(self.ask("info", f"info@{REALM}".encode(), rules=rules).maildrop, "alice")
+        self.refused("root", f"root@{REALM}".encode(), rules=rules)
+        self.refused("alice", f"info@{REALM}".encode(), rules=rules)
+        self.refused("alice", f"alice@{REALM.lower()}".encode())
+
     def test_views(self) -> None:
         """SDPS names need a rule, in any of their spellings."""
         rules = Rules([parse_rule(f"{{user}}@{REALM} -> {{user}}@shop")])

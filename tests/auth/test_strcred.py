@@ -21,7 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mailgate.auth.credentials import PasswordLogin
+from mailgate.auth.ldapchecker import BindChecker, SearchChecker
+from mailgate.auth.ldapserver import Search
 from mailgate.auth.passwdfile import PasswdFileChecker
+from mailgate.directories import Server
 from tests.auth.staging import Counted, cheap, fresh_path
 
 
@@ -73,10 +76,30 @@ class Auth(SynchronousTestCase):
         for argument in ("", "/nonexistent/passwd", "/"):
             self.assertRaises(InvalidAuthArgumentString, makeChecker, f"mailgate-passwd:{argument}")
 
+    def test_directory(self) -> None:
+        """`mailgate-ldap:` and an LDAP URL. Nobody is asked before the first login."""
+        found = makeChecker("mailgate-ldap:ldaps://h/ou=a%20b,dc=x?uid?one?(mail=*%3f)")
+        self.assertIsInstance(found, SearchChecker)
+        self.assertEqual((found.pattern.text, found.search),
+                         ("(&(mail=*?)(uid={login}))", Search("ou=a b,dc=x", "one-level", "uid")))
+        self.assertEqual(found.directory.servers, (Server("ldaps", "h", 636),))
+        least = makeChecker("mailgate-ldap:ldap://h:1/dc=x?cn")
+        self.assertEqual((least.pattern.text, least.search.scope),
+                         ("(&(objectClass=*)(cn={login}))", "subtree"))
+        template = makeChecker("mailgate-ldap:ldapi://%2Frun%2Fx/uid={user},dc=x")
+        self.assertEqual((type(template), template.pattern.text), (BindChecker, "uid={user},dc=x"))
+
+    def test_no_directory(self) -> None:
+        for argument in ("", "ldap://h", "ldap://h/dc=x", "http://h/dc=x?uid", "ldap://h/dc=x?uid,cn",
+                         "ldap://h/dc=x?uid?deep", "ldap://h/dc=x?uid?sub?uid=x", "ldap://h/x?uid",
+                         "ldap://h/dc=x?uid?sub??ext", "ldap://h/uid={login},dc=x?uid", "ldap://h/{login}",
+                         "ldap://h/dc=x?uid?sub?(cn={login})", "ldap://h/dc=%ff?uid", "ldapi:///dc=x?uid"):
+            self.assertRaises(InvalidAuthArgumentString, makeChecker, f"mailgate-ldap:{argument}")
+
     def test_light(self) -> None:
         """twistd loads every plugin for its help: this one brings no hashing, store or reactor along."""
         program = ("import sys; from twisted.plugins import mailgate_auth_plugin; "
                    "print([name for name in sys.modules if name.startswith(('passlib', 'argon2', 'sqlite3',"
-                   " 'mailgate.stores', 'twisted.internet.reactor', 'twisted.mail'))])")
+                   " 'mailgate.stores', 'ldap', 'twisted.internet.reactor', 'twisted.mail'))])")
         listed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         self.assertEqual("[]", listed.stdout.strip())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, Union
 
 from mailgate.errors import BadExchange
-from mailgate.model import ScramSecret
+from mailgate.principals import Principal
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 
@@ -70,7 +70,19 @@ class TokenClaim(NamedTuple):
         return f"TokenClaim({self.name!r}, ...)"
 
 
-Claim = Union[PasswordClaim, DigestClaim, ProvenClaim, NamedClaim, TokenClaim]
+class TicketClaim(NamedTuple):
+    """A Kerberos principal that a ticket has proven, and whom it asks to act as: empty for itself."""
+
+    principal: Principal
+    acting_as: bytes
+
+    @property
+    def name(self) -> bytes:
+        """The name asked for, or the principal's own."""
+        return self.acting_as or str(self.principal).encode("utf-8", "surrogateescape")
+
+
+Claim = Union[PasswordClaim, DigestClaim, ProvenClaim, NamedClaim, TokenClaim, TicketClaim]
 
 
 # What an exchange wants -----------------------------------------------------------------------
@@ -89,10 +101,48 @@ class ScramQuestion(NamedTuple):
     name: bytes
 
 
+class AcceptQuestion(NamedTuple):
+    """Is this token of a GSS-API client good (RFC 2743 section 2.2.2)? Answered by Accepting or Unproven.
+
+    `context` is the last answer's, None for the first token. `binding` is what the client may have
+    bound itself to of the channel, None for nothing. `sealed` gets wrapped for the client at the end.
+    """
+
+    token: bytes
+    context: Any
+    binding: bytes | None
+    sealed: bytes
+
+
+class UnwrapQuestion(NamedTuple):
+    """What has the client wrapped in this message (section 2.3.4)? Answered by octets or Unproven."""
+
+    message: bytes
+    context: Any
+
+
+class Accepting(NamedTuple):
+    """A good token. `reply` goes to the client if it is not empty; with `principal` the context stands."""
+
+    context: Any
+    reply: bytes
+    principal: Principal | None = None
+    sealed: bytes = b""
+
+
+class Unproven(NamedTuple):
+    """A token or message that proves nothing; the reason is for the log."""
+
+    reason: str
+
+
+TicketQuestion = Union[AcceptQuestion, UnwrapQuestion]
+
+
 class Consult(NamedTuple):
     """Find the answer, and give it to `Consulting.answered`."""
 
-    question: ScramQuestion
+    question: ScramQuestion | TicketQuestion
 
 
 class Attempt(NamedTuple):
@@ -122,7 +172,7 @@ class Exchange(Protocol):
 class Consulting(Exchange, Protocol):
     """An exchange that has to look something up between two steps."""
 
-    def answered(self, answer: ScramSecret) -> Step:
+    def answered(self, answer: Any) -> Step:
         """Take the answer to the question of a Consult. Raises: as `step`."""
 
 
@@ -144,7 +194,7 @@ class Mechanism(NamedTuple):
     """How a mechanism is announced and begun.
 
     `needs` is what must be kept for a user, or brought by the client, for it to work: "password",
-    "token", "certificate", or the scheme of a verifier.
+    "token", "certificate", "ticket", or the scheme of a verifier.
     """
 
     begin: Callable[[Facts], Exchange]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mailgate.auth.sasl import Exchange, Facts, Mechanism
 from mailgate.auth.sasl.certificates import External
 from mailgate.auth.sasl.digests import CramMd5
+from mailgate.auth.sasl.gssapi import Gssapi
 from mailgate.auth.sasl.passwords import Login, Plain
 from mailgate.auth.sasl.scram import Scram
 from mailgate.auth.sasl.tokens import OAuthBearer, XOAuth2
@@ -24,6 +25,7 @@ MECHANISMS: Mapping[bytes, Mechanism] = {
     b"SCRAM-SHA-1-PLUS": _scram("SCRAM-SHA-1", plus=True),
     b"SCRAM-SHA-256": _scram("SCRAM-SHA-256", plus=False),
     b"SCRAM-SHA-1": _scram("SCRAM-SHA-1", plus=False),
+    b"GSSAPI": Mechanism(Gssapi, plaintext=False, needs="ticket", unasked=False),
     b"EXTERNAL": Mechanism(External, plaintext=False, needs="certificate"),
     b"OAUTHBEARER": Mechanism(OAuthBearer, plaintext=True, needs="token"),
     b"XOAUTH2": Mechanism(lambda facts: XOAuth2(), plaintext=True, needs="token"),
