@@ -1,6 +1,6 @@
 """Measure what TLS costs a real mailgate: logins, one large message, idle sessions; and the same in clear.
 
-    .venv/bin/python bench/tls.py [--repeat 3]
+    .venv/bin/python -m bench tls [--repeat 3]
 
 Server and client have a core each where there are two. Figures are medians; CPU is that of the
 server's process, user and system.
@@ -21,22 +21,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import run
-
+from bench.fill import PASSWORD
+from bench.gateway import Mailgate
+from bench.processes import free_port
 from mailgate.testing.certificates import Authority
 
-LOGINS = 400
+USERS, LOGINS = 64, 400
 LARGE_OCTETS = 32 << 20
 READS = 6
 IDLE = 500
 TLS = """
-[limits]
-connections = 10000
-connections_per_network = 10000
-size_octets = 0
 [[listen]]
 protocol = "pop3s"
-endpoint = "tcp:{{pop3s}}:interface=127.0.0.1:backlog=1000"
+endpoint = "tcp:{pop3s}:interface=127.0.0.1:backlog=1000"
 [tls]
 certificate = "{name}.pem"
 key = "{name}.key"
@@ -73,7 +70,7 @@ class Client:
 
     def log_in(self, name: str) -> None:
         self.ask(b"USER " + name.encode())
-        self.ask(b"PASS " + run.PASSWORD.encode())
+        self.ask(b"PASS " + PASSWORD.encode())
 
     def read(self, buffer: bytearray) -> int:
         """Fetch message 1; return its octets on the wire."""
@@ -91,13 +88,13 @@ class Client:
         self.socket.close()
 
 
-def measured(server: run.Server, work: Callable[[], float], repeat: int) -> float:
+def measured(server: Mailgate, work: Callable[[], float], repeat: int) -> float:
     """Return the median of `work()` (how much was done) for each CPU second of the server."""
     figures = []
     for _ in range(repeat):
-        before = server.cpu_seconds()
+        before = server.tree.cpu_seconds()
         done = work()
-        figures.append(done / max(server.cpu_seconds() - before, 0.01))
+        figures.append(done / max(server.tree.cpu_seconds() - before, 0.01))
     return statistics.median(figures)
 
 
@@ -107,7 +104,7 @@ def logins(port: int, context: ssl.SSLContext | None, how: str, resumed: bool = 
         session = None
         for number in range(LOGINS):
             client = Client(port, context, how, session if resumed else None)
-            client.log_in(f"u{number % run.USERS:04d}")
+            client.log_in(f"u{number % USERS:04d}")
             if resumed and session is None:
                 session = client.socket.session
             client.quit()
@@ -126,7 +123,7 @@ def reads(port: int, context: ssl.SSLContext | None, how: str) -> Callable[[], f
     return work
 
 
-def idle(server: run.Server, port: int, context: ssl.SSLContext | None, how: str) -> float:
+def idle(server: Mailgate, port: int, context: ssl.SSLContext | None, how: str) -> float:
     """Return the octets that an idle, logged-in session takes. The server must have held none before."""
     def session(number: int) -> Client:
         client = Client(port, context, how)
@@ -135,9 +132,9 @@ def idle(server: run.Server, port: int, context: ssl.SSLContext | None, how: str
 
     for number in range(IDLE):      # one after the other: what is remembered of accounts is not the sessions'
         session(number).quit()
-    before = server.memory_octets()
+    before = server.tree.memory_octets()
     clients = [session(number) for number in range(IDLE)]
-    after = server.memory_octets()
+    after = server.tree.memory_octets()
     for client in clients:
         client.quit()
     return (after - before) / IDLE
@@ -170,24 +167,21 @@ def ways(context: ssl.SSLContext) -> dict[str, tuple[ssl.SSLContext | None, str]
 
 
 @contextlib.contextmanager
-def serving(authority: Authority, kind: str) -> Iterator[tuple[run.Server, dict[str, int]]]:
+def serving(authority: Authority, kind: str) -> Iterator[tuple[Mailgate, dict[str, int]]]:
     """Run a server with a certificate of one kind; give it and its ports."""
-    plain = run.CONFIGURATION
     with tempfile.TemporaryDirectory(prefix="mailgate-bench-") as name:
-        folder, pop3s = Path(name), run.free_port()
+        folder, pop3s = Path(name), free_port()
         authority.issue("localhost", key=kind).write(folder, f"{kind}.pem", f"{kind}.key")
-        run.CONFIGURATION = plain + TLS.format(name=kind).replace("{pop3s}", str(pop3s))
-        try:
-            server = run.Server(folder)
-        finally:
-            run.CONFIGURATION = plain
-        try:
+        server = Mailgate(folder, limits="connections = 10000\nconnections_per_network = 10000",
+                          further=TLS.format(name=kind, pop3s=pop3s))
+        server.fill({"kind": "accounts", "user": "u%04d", "count": USERS},
+                    {"kind": "accounts", "user": "i%04d", "count": IDLE},
+                    {"kind": "accounts", "user": "large%d", "count": 1})
+        with server:
             yield server, {"in clear": server.pop3, "STLS": server.pop3, "pop3s": pop3s}
-        finally:
-            server.stop()
 
 
-def measure(server: run.Server, ways: Mapping[str, tuple[int, ssl.SSLContext | None, str]], kind: str,
+def measure(server: Mailgate, ways: Mapping[str, tuple[int, ssl.SSLContext | None, str]], kind: str,
             repeat: int) -> None:
     """Print the figures of one server."""
     text = b"Subject: large\r\n\r\n" + (b"y" * 76 + b"\r\n") * (LARGE_OCTETS // 78)

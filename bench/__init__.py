@@ -1,0 +1,1 @@
+"""Measurements of mailgate on this machine, alone and beside other servers: `python -m bench`."""
