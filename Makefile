@@ -1,5 +1,6 @@
 # make run    the demo service on loopback, from a fresh checkout
-# make test   the whole suite, from a fresh checkout
+# make test   the whole suite, from a fresh checkout; at its end a look at the hot paths, which fails nothing
+# make bench  the same work on mailgate and, where it is installed, Dovecot; see docs/benchmarks.rst
 # PYTHON=python3.12 chooses another interpreter for a new .venv
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: run test lint types docs system-packages clean
+.PHONY: run test bench lint types docs system-packages clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/twistd -n --pidfile= mailgate --demo
@@ -17,6 +18,10 @@ test: system-packages $(VENV)/.installed-test lint types
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --skip-covered --fail-under=85
+	-@$(BIN)/python -m bench short
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m bench compare
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check mailgate twisted tests bench

@@ -57,6 +57,17 @@ class LoginRefused(MailgateError):
     """Unknown name, wrong password or disabled account: one fault, so that none can be told apart."""
 
 
+class LoginBrokenOff(LoginRefused):
+    """An exchange that came to nothing behind the first words that tell something of an account.
+
+    Who asks for salts without proving anything is looking for accounts: it counts as a refused login.
+    """
+
+
+class LoginGarbled(LoginBrokenOff):
+    """The same, where what came was malformed."""
+
+
 class TicketRefused(LoginRefused):
     """A Kerberos ticket or authenticator that proves nothing here; `reply` is the KRB-ERROR that says so.
 
@@ -79,6 +90,14 @@ class StaleCredential(MailgateError):
 
 class TooBusy(MailgateError):
     """A bounded queue is full; the client should come back later."""
+
+
+class TooManyConnections(TooBusy):
+    """All places are taken: of this server, or of the client's network or address."""
+
+
+class TooManyLogins(TooBusy):
+    """One user is logged in, or on the way, as often as one address may have him."""
 
 
 # The maildrop and its store ---------------------------------------------------------------
@@ -150,8 +169,12 @@ class NoSuchAccount(MailgateError):
     """No account has this name."""
 
 
+class NoSuchEntry(NoSuchAccount):
+    """The account is there, but has no such address, domain or app password."""
+
+
 class AccountConflict(MailgateError):
-    """A name, address or domain that another account already answers to, or an ill-formed one."""
+    """A name, address, domain or label that is taken already, or an ill-formed one."""
 
 
 class ConfigurationError(MailgateError):

@@ -15,7 +15,9 @@ from zope.interface import Attribute, Interface
 from mailgate.model import (
     Account,
     Admission,
+    AppPassword,
     Envelope,
+    Habits,
     Listed,
     Login,
     Placement,
@@ -110,6 +112,18 @@ class IDelivery(Interface):
         """Forget the message. May be called at any time, and after `commit` has no effect."""
 
 
+class IPreparedDelivery(IDelivery):
+    """A delivery whose slow part can be done ahead, so that many share a commit in an order that is known."""
+
+    def prepare() -> Deferred[None]:
+        """End the message, and make durable what of it lies elsewhere than its rows.
+
+        `commit` may follow when this is done: of prepared deliveries of one store, those that are
+        stored are numbered in the order in which their commits were called, answered or not.
+        Raises: StoreUnavailable, and then only `abort` may follow.
+        """
+
+
 class IMaildropStore(Interface):
     """The shared store of maildrops. Safe to use from several processes at once.
 
@@ -128,6 +142,9 @@ class IMaildropStore(Interface):
 
     def open(admission: Admission) -> Deferred[IMaildrop]:
         """Verify the admission and take the lease of its view, in one transaction; then list.
+
+        Where the admission names an app password its use is noted in the same transaction, unless
+        one from the same address was less than a minute ago.
 
         Raises: MaildropInUse; StaleCredential, if the account is gone, disabled or has another
         credential version; LoginRefused, if the admission names no account and its maildrop's name
@@ -157,10 +174,13 @@ class IMaildropStore(Interface):
 
 
 class IAccountStore(Interface):
-    """The accounts of the shared store: verifiers, addresses, domains, credential version."""
+    """The accounts of the shared store: verifiers, app passwords, addresses, domains, credential version."""
 
     def find_login(login: str) -> Deferred[Login | None]:
-        """Return what a login name means (`names.login_candidates`), or None. Disabled ones too."""
+        """Return what a login name means (`names.login_candidates`), or None. Disabled ones too.
+
+        The account's app passwords come with it.
+        """
 
     def find_recipient(address: str) -> Deferred[Target]:
         """Return where mail for `local@domain` goes. Raises: NoSuchRecipient, NoSuchDomain."""
@@ -171,15 +191,48 @@ class IAccountStore(Interface):
     def list() -> Deferred[list[Account]]:
         """Return every account, by name."""
 
-    def add(accounts: Sequence[Account]) -> Deferred[None]:
+    def add(accounts: Sequence[Account], *, adopt: bool = False) -> Deferred[None]:
         """Add accounts, all in one transaction or none.
 
         Raises: AccountConflict, also where a maildrop without an account has a name that one of them
-        would answer to: another checker's user has mail there.
+        would answer to: another checker's user has mail there. With `adopt` a maildrop of an
+        account's own name is taken over with all it holds; MaildropInUse, if somebody has it open.
         """
 
-    def set_verifiers(name: str, verifiers: Sequence[str]) -> Deferred[None]:
-        """Replace the verifiers; the credential version grows. Raises: NoSuchAccount."""
+    def set_verifiers(name: str, verifiers: Sequence[str], *,
+                      revoke_app_passwords: bool = False) -> Deferred[None]:
+        """Replace the verifiers; the credential version grows. App passwords stay, unless revoked with them.
+
+        Raises: NoSuchAccount.
+        """
+
+    def add_received(name: str, received: str) -> Deferred[None]:
+        """Give an account one more address, or an SDPS host one more domain; the credential version grows.
+
+        Raises: NoSuchAccount; AccountConflict, by the rules of `add` or where it has it already.
+        """
+
+    def remove_received(name: str, received: str) -> Deferred[None]:
+        """Take away an address, or an SDPS host's domain; the last may go. The credential version grows.
+
+        Raises: NoSuchAccount; NoSuchEntry, if it has none such.
+        """
+
+    def app_passwords(name: str) -> Deferred[Sequence[AppPassword]]:
+        """Return an account's app passwords, by label. Raises: NoSuchAccount."""
+
+    def add_app_password(name: str, password: AppPassword) -> Deferred[None]:
+        """Add one, created now and never used; the credential version grows.
+
+        Raises: NoSuchAccount; AccountConflict, for a label that is taken (compared by `names.fold`) or
+        ill-formed, and past MOST_APP_PASSWORDS or MOST_CHOSEN_APP_PASSWORDS that were not generated.
+        """
+
+    def revoke_app_passwords(name: str, label: str | None = None) -> Deferred[None]:
+        """Remove one by its label, or all of an account; the credential version grows. Sessions go on.
+
+        Raises: NoSuchAccount; NoSuchEntry, if there is none of this label.
+        """
 
     def set_disabled(name: str, disabled: bool) -> Deferred[None]:
         """Disable or enable; the credential version grows. Raises: NoSuchAccount."""
@@ -193,7 +246,14 @@ class IAccountStore(Interface):
     def lacking(schemes: Sequence[str], most: int | None = None) -> Deferred[Sequence[str]]:
         """Return the accounts, by name and at most so many, that have verifiers but none of these schemes.
 
-        Those that are disabled or have no verifier cannot log in and do not count.
+        Those that have app passwords lack all: no mechanism with a challenge takes them. Those that are
+        disabled, or have neither verifiers nor app passwords, cannot log in and do not count.
+        """
+
+    def habits(schemes: Sequence[str]) -> Deferred[Habits]:
+        """Return how most accounts are named, and what most of them keep under these SCRAM schemes.
+
+        May read all accounts: ask again only after a change.
         """
 
     def server_secret() -> Deferred[bytes]:
@@ -265,6 +325,13 @@ class IUserLookup(Interface):
         """Return whether mail for this name may be accepted. Raises: StoreUnavailable."""
 
 
+class IMaildropLookup(IUserLookup):
+    """One whose users have maildrops by other names than those they are known by: addresses, say."""
+
+    def maildrop_of(name: str) -> Deferred[str | None]:
+        """Return the name of the maildrop that mail for a name goes to, or None. Raises: StoreUnavailable."""
+
+
 class ISecretSource(Interface):
     """A checker that keeps more than password hashes: what mechanisms with a challenge ask for."""
 
@@ -275,7 +342,10 @@ class ISecretSource(Interface):
         """
 
     def kept() -> Deferred[frozenset[str]]:
-        """Return which of SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5 and APOP every user could use."""
+        """Return which of SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5 and APOP every password of every user fits."""
+
+    def habits() -> Deferred[Habits]:
+        """Return what most users have in common, so that invented answers look like theirs. Cheap."""
 
     def server_secret() -> Deferred[bytes | None]:
         """Return octets that stay the same and are secret, to invent answers for unknown names by."""

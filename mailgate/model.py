@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
+
+MOST_APP_PASSWORDS = 64             # of one account
+MOST_CHOSEN_APP_PASSWORDS = 4       # their hashes are slow, and a wrong password is held against each of them
 
 
 class Envelope(NamedTuple):
@@ -79,8 +83,21 @@ class Account:
     addresses: tuple[str, ...] = ()         # ordinary accounts: what they receive
     domains: tuple[str, ...] = ()           # SDPS hosts: every local part of these
     disabled: bool = False
-    version: int = 0                        # credential version: grows with every change of the above
+    version: int = 0                        # credential version: grows with every change of the above, and
+                                            # of app passwords
     last_login_ms: int | None = None        # milliseconds since 1970, UTC
+
+
+@dataclass(frozen=True)
+class AppPassword:
+    """A password beside the account's own, for one program or device; revoked by its label."""
+
+    label: str
+    verifier: str = field(repr=False)       # {SCHEME}hash
+    generated: bool = False                 # drawn at random: so hard to guess that a fast hash will do
+    created_ms: int = 0                     # milliseconds since 1970, UTC
+    last_used_ms: int | None = None         # the same, to a minute; None: never
+    last_used_from: str | None = None       # address of the client's host, if there was one
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,7 @@ class Login:
 
     account: Account
     view: str | None = None                 # None: the whole maildrop
+    app_passwords: tuple[AppPassword, ...] = ()     # of the account, by label
 
 
 @dataclass(frozen=True)
@@ -103,6 +121,8 @@ class Admission:
     account: str | None = None              # name of the store's account, if it is one
     version: int | None = None              # credential version that was checked
     login_delay_seconds: int = 0            # least time between two logins to this view; 0: none
+    app_password: str | None = None         # label of the app password that it was
+    used_from: str | None = None            # address of the client's host, to be noted with its use
 
 
 @dataclass(frozen=True)
@@ -135,3 +155,17 @@ class ScramSecret(NamedTuple):
     salt: bytes
     keys: tuple[ScramKeys, ...]
     vouch: object = None
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What most users of a checker have in common; what is invented for unknown names is made after it.
+
+    Domains are keys (`names.fold`).
+    """
+
+    by_local_part: frozenset[str] = frozenset()     # whose users are named by their address's local part
+    by_address: frozenset[str] = frozenset()        # whose users are named by all of it, or otherwise
+    sdps: bool = False                              # there are SDPS hosts
+    host_parents: frozenset[str] = frozenset()      # P, where an SDPS host N has the domain N.P
+    scram: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # by scheme: iterations, salt octets

@@ -15,6 +15,7 @@ from mailgate.errors import AccountConflict, BadAddress
 MAX_NAME_OCTETS = 248   # what fits "USER name" in a line of 255 octets (RFC 2449 section 4)
 MAX_LOCAL_OCTETS = 64   # RFC 5321 section 4.5.3.1.1
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
+MAX_LABEL_OCTETS = 64   # of an app password; what a column of a list has room for
 
 _NAME = re.compile(r"[^\s\x00-\x20\x7f-\xa0/\\:\ud800-\udfff]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")    # what is left of octets that were not UTF-8
@@ -83,6 +84,16 @@ def check_domain(domain: str) -> None:
     """Raise AccountConflict unless `domain` can be an SDPS host's mail domain."""
     if not _HOST_NAME.fullmatch(domain) or len(domain) > MAX_DOMAIN_OCTETS:
         raise AccountConflict(f"{domain!r} is not a domain")
+
+
+def check_label(label: str) -> None:
+    """Raise AccountConflict unless `label` can tell one app password of an account from the others.
+
+    Printable, at most 64 octets, spaces only inside: it stands in lists and log lines.
+    """
+    if not label.isprintable() or not label or label != label.strip() or _octets(label) > MAX_LABEL_OCTETS:
+        raise AccountConflict(f"{label!r} cannot be a label: 1 to {MAX_LABEL_OCTETS} octets of printable"
+                              " text, no blank at either end")
 
 
 def _octets(text: str) -> int:

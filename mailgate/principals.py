@@ -84,26 +84,32 @@ class Rule(NamedTuple):
 
     def opens(self, principal: Principal, maildrop: str) -> bool:
         """Return whether the principal may open a maildrop, given as a key (`names.fold`)."""
+        spelled = self._spelled(principal)
+        return spelled is not None and re.fullmatch(
+            "".join("[^@]+" if piece is None else re.escape(piece) for piece in spelled), maildrop,
+            re.DOTALL) is not None
+
+    def names(self, principal: Principal) -> str | None:
+        """Return the one maildrop that the rule opens to the principal, if it is one and no pattern."""
+        spelled = self._spelled(principal)
+        return None if spelled is None or None in spelled else "".join(piece or "" for piece in spelled)
+
+    def _spelled(self, principal: Principal) -> list[str | None] | None:
+        """Return the maildrop's pieces, None for any text; None if this is no rule for the principal."""
         if principal.realm != self.realm or len(principal.components) != len(self.components):
-            return False
+            return None
         captured: dict[str, str] = {}
         for wanted, component in zip(self.components, principal.components, strict=True):
             name = _CAPTURE.fullmatch(wanted)
             if name is None:
                 if component != wanted:
-                    return False
+                    return None
             elif not _PLAIN.fullmatch(component):
-                return False
+                return None
             else:
                 captured[name[1]] = component
-        return re.fullmatch("".join(_pattern(piece, captured) for piece in self.target), maildrop,
-                            re.DOTALL) is not None
-
-
-def _pattern(piece: _Target, captured: dict[str, str]) -> str:
-    if piece.anything is not None:
-        return "[^@]+"
-    return re.escape(captured[piece.capture] if piece.capture is not None else piece.literal or "")
+        return [captured[piece.capture] if piece.capture is not None else piece.literal
+                for piece in self.target]
 
 
 def parse_rule(text: str) -> Rule:
@@ -162,3 +168,8 @@ class Rules:
         """
         key = fold(maildrop) if view is None else f"{fold(view)}@{fold(maildrop)}"
         return any(rule.opens(principal, key) for rule in self._rules)
+
+    def own(self, principal: Principal) -> str | None:
+        """Return the maildrop of a principal that names none: the first that a rule opens to it by name."""
+        names = (rule.names(principal) for rule in self._rules)
+        return next((name for name in names if name is not None), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,7 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mailgate.assembly.auth import Doors
-from mailgate.assembly.listeners import make_crowd, make_factory, wrapped
+from mailgate.assembly.listeners import make_attempts, make_crowd, make_factory, wrapped
 from mailgate.assembly.store import make_store
 from mailgate.assembly.tls import Certificates
 from mailgate.auth.hashing import HashPool
@@ -44,22 +44,18 @@ class Listener:
     `served` is what listens for the factory, where that is another: TLS in front of it.
     """
 
-    def __init__(self, index: int, protocol: str, description: str, factory: Any, reactor: Any,
-                 served: Any = None) -> None:
+    def __init__(self, index: int, protocol: str, endpoint: Any, factory: Any, served: Any = None) -> None:
         self.protocol = protocol
         self.factory = factory
-        self._served = served or factory
+        self.served = served or factory
         self.port: Any = None
         self._where = f"listen[{index}].endpoint"
-        try:
-            self._endpoint = serverFromString(reactor, description)
-        except (KeyError, IndexError) as fault:     # of `systemd:`; all else was judged with the file
-            raise ConfigurationError([f"{self._where}: systemd has not passed this socket"]) from fault
+        self._endpoint = endpoint
 
     async def bind(self) -> None:
         """Take the address, and let clients wait. Raises: CannotListen."""
         try:
-            self.port = await self._endpoint.listen(self._served)
+            self.port = await self._endpoint.listen(self.served)
         except Exception as fault:      # endpoints are plugins and fail with what they like; it is told
             raise CannotListen(f"{self._where}: {getattr(fault, 'socketError', fault)}") from fault
         self._pause("stopReading")
@@ -73,6 +69,9 @@ class Listener:
     def begin(self) -> None:
         """Serve those who wait and those who come."""
         self._pause("startReading")
+
+    def tell(self) -> None:
+        """Say in the log where it listens."""
         log.info("{protocol} at {address}", protocol=self.protocol, address=spelled(self.port.getHost()))
 
     async def close(self) -> None:
@@ -91,6 +90,14 @@ class Listener:
             method()
 
 
+def endpoint_of(config: Config, index: int, reactor: Any) -> Any:
+    """Return the endpoint of a [[listen]]. Raises: ConfigurationError, if systemd should have opened it."""
+    try:
+        return serverFromString(reactor, config.endpoint_of(config.listen[index]))
+    except (KeyError, IndexError) as fault:     # of `systemd:`; all else was judged with the file
+        raise ConfigurationError([f"listen[{index}].endpoint: systemd has not passed this socket"]) from fault
+
+
 def spelled(address: Any) -> str:
     """Return an address as an operator writes it."""
     if not hasattr(address, "port"):
@@ -98,45 +105,12 @@ def spelled(address: Any) -> str:
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 
-class MailgateService(Service):
-    """All of mailgate as one Twisted service.
+class ListeningService(Service):
+    """Binds its `listeners` when it may have rights that it sheds before it starts."""
 
-    `further` are checkers beside the configured ones. `prepare` is awaited with the store when it
-    is open and nobody is served yet, `announce` is called when everybody is. Certificates are read at
-    once, while there may still be rights to read them. Raises: ConfigurationError.
-    """
-
-    def __init__(self, config: Config, *, reactor: Any, further: Sequence[Any] = (),
-                 prepare: Callable[[Any], Coroutine[Any, Any, None]] | None = None,
-                 announce: Callable[[MailgateService], None] | None = None) -> None:
-        self.config = config
-        self.store = make_store(config, reactor)
-        self._reactor = reactor
-        self._pool = HashPool(reactor, threads=config.limits.hash_threads)
-        self.certificates = Certificates(config, reactor)
-        self._doors = Doors(config, self.store, self._pool, reactor, further)
-        self._crowd = make_crowd(config)
-        self.listeners = [self._listener(index) for index in range(len(config.listen))]
-        self._prepare = prepare
-        self._announce = announce
-        self._bound: Deferred[None] | None = None
-        self._started: Deferred[None] | None = None
-        self._housekeeping = LoopingCall(lambda: Deferred.fromCoroutine(self.keep_house()))
-        self._housekeeping.clock = reactor
-        self._watch = LoopingCall(self.certificates.look)
-        self._watch.clock = reactor
-
-    def _listener(self, index: int) -> Listener:
-        section, tls = self.config.listen[index], self.certificates.of(index)
-        factory = make_factory(
-            self.config, section, self.store, self._doors, self._reactor, tls, self._crowd)
-        return Listener(index, section.protocol, self.config.endpoint_of(section), factory, self._reactor,
-                        wrapped(factory, section, tls, self._reactor))
-
-    def reload(self) -> None:
-        """Read the certificates again. Sessions go on; what is wrong with one is logged."""
-        log.info("certificates are read again")
-        self.certificates.reload()
+    listeners: list[Listener]
+    _reactor: Any
+    _bound: Deferred[None] | None = None
 
     def privilegedStartService(self) -> None:
         """Bind every address, as root where twistd was started so. Raises: CannotListen."""
@@ -148,6 +122,77 @@ class MailgateService(Service):
                 self._bound.addErrback(failures.append)
                 if failures:
                     failures[0].raiseException()
+
+    def reload(self) -> None:
+        """Take up what can change while it runs."""
+        raise NotImplementedError
+
+    async def _bind(self) -> None:
+        try:
+            for listener in self.listeners:
+                await listener.bind()
+        except CannotListen:
+            Deferred.fromCoroutine(self._close_all())   # not awaited: twistd asks for the outcome at once
+            raise
+
+    async def _close_all(self) -> None:
+        for listener in self.listeners:
+            await listener.close()
+
+    def _give_up(self, failure: Any) -> None:
+        """End the process, and say why: a service without its store serves nobody."""
+        words = failure.getErrorMessage() or failure.type.__name__
+        if not failure.check(MailgateError):
+            log.failure("mailgate cannot start", failure)
+        log.critical("mailgate cannot start: {words}", words=words)
+        end_process(f"cannot start: {words}", answer_for(failure.value).exit)
+        self._reactor.callWhenRunning(self._reactor.stop)
+
+
+class MailgateService(ListeningService):
+    """All of mailgate as one Twisted service.
+
+    `further` are checkers beside the configured ones. `prepare` is awaited with the store when it
+    is open and nobody is served yet, `announce` is called when everybody is. Certificates are read at
+    once, while there may still be rights to read them. `store`: another than the configuration's.
+    Raises: ConfigurationError.
+    """
+
+    def __init__(self, config: Config, *, reactor: Any, further: Sequence[Any] = (),
+                 prepare: Callable[[Any], Coroutine[Any, Any, None]] | None = None,
+                 announce: Callable[[Any], None] | None = None, store: Any = None) -> None:
+        self.config = config
+        self.store = make_store(config, reactor) if store is None else store
+        self._reactor = reactor
+        self._pool = HashPool(reactor, threads=config.limits.hash_threads)
+        self.certificates = Certificates(config, reactor)
+        self._doors = Doors(config, self.store, self._pool, reactor, further)
+        self._crowd = make_crowd(config)
+        self._attempts = make_attempts(config, self._crowd, reactor)
+        self._pool.suspect = self._attempts.failures.suspects
+        self.listeners = [self._listener(index) for index in range(len(config.listen))]
+        self._prepare = prepare
+        self._announce = announce
+        self._started: Deferred[None] | None = None
+        self._housekeeping = LoopingCall(lambda: Deferred.fromCoroutine(self.keep_house()))
+        self._housekeeping.clock = reactor
+        self._watch = LoopingCall(self.certificates.look)
+        self._watch.clock = reactor
+
+    def _listener(self, index: int) -> Listener:
+        section, tls = self.config.listen[index], self.certificates.of(index)
+        factory = make_factory(
+            self.config, section, self.store, self._doors, self._reactor, tls, self._crowd, self._attempts)
+        return Listener(index, section.protocol, self._endpoint(index), factory,
+                        wrapped(factory, section, tls, self._reactor))
+
+    def _endpoint(self, index: int) -> Any:
+        return endpoint_of(self.config, index, self._reactor)
+
+    def reload(self) -> None:
+        """Read the certificates again. Sessions go on; what is wrong with one is logged."""
+        log.info("certificates are read again")
+        self.certificates.reload()
 
     def startService(self) -> None:
         """Open the store, then serve. A store that does not open ends the process."""
@@ -162,14 +207,6 @@ class MailgateService(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
-    async def _bind(self) -> None:
-        try:
-            for listener in self.listeners:
-                await listener.bind()
-        except CannotListen:
-            Deferred.fromCoroutine(self._close_all())   # not awaited: twistd asks for the outcome at once
-            raise
-
     async def _start(self) -> None:
         assert self._bound is not None
         await self._bound
@@ -183,8 +220,15 @@ class MailgateService(Service):
             return
         for listener in self.listeners:
             listener.begin()
-        self._housekeeping.start(self.config.store.housekeeping_seconds)
         self._watch_certificates()
+        self._ready()
+
+    def _ready(self) -> None:
+        """Begin what is done beside serving, and tell the world."""
+        for listener in self.listeners:
+            listener.tell()
+        self.sweep()        # not yet what has expired: a clock that is wrong at the start may soon be mended
+        self._housekeeping.start(self.config.store.housekeeping_seconds, now=False)
         notify_systemd("READY=1")
         log.info("mailgate is ready")
         if self._announce is not None:
@@ -215,6 +259,9 @@ class MailgateService(Service):
             self._housekeeping.stop()
         await self._pool.stop()
         await self.store.stop()
+        self._ended()
+
+    def _ended(self) -> None:
         log.info("mailgate has ended")
 
     async def _dismiss(self) -> None:
@@ -224,34 +271,34 @@ class MailgateService(Service):
             if not ended:       # a bug there must keep no lease here
                 log.failure("sessions did not end in order", outcome)
 
-    async def _close_all(self) -> None:
-        for listener in self.listeners:
-            await listener.close()
-
     async def keep_house(self) -> None:
         """Remove what is past its retention, then bodies that nobody names. Faults are logged."""
-        section = self.config.store
+        await self._cared_for(self._expire_and_sweep())
+
+    def sweep(self) -> None:
+        """Begin to remove bodies that nobody names. Faults are logged."""
+        Deferred.fromCoroutine(self._cared_for(self._sweep()))
+
+    async def _expire_and_sweep(self) -> None:
+        days = self.config.store.retention_days
+        if days is not None:
+            expired = await self.store.expire(days * DAY_SECONDS)
+            log.info("{expired} messages were older than {days} days", expired=expired, days=days)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        swept = await self.store.sweep(self.config.store.sweep_grace_seconds)
+        if swept:
+            log.info("{swept} bodies without a message were removed", swept=swept)
+
+    async def _cared_for(self, work: Awaitable[None]) -> None:
+        """Await a part of the housekeeping, and log what went wrong."""
         try:
-            if section.retention_days is not None:
-                expired = await self.store.expire(section.retention_days * DAY_SECONDS)
-                log.info("{expired} messages were older than {days} days", expired=expired,
-                         days=section.retention_days)
-            swept = await self.store.sweep(section.sweep_grace_seconds)
-            if swept:
-                log.info("{swept} bodies without a message were removed", swept=swept)
+            await work
         except MailgateError as fault:
             log.warn("housekeeping is put off: {fault}", fault=str(fault))
         except Exception:       # a bug must not end the next round; what it is stands in the log
             log.failure("housekeeping failed")
-
-    def _give_up(self, failure: Any) -> None:
-        """End the process, and say why: a service without its store serves nobody."""
-        words = failure.getErrorMessage() or failure.type.__name__
-        if not failure.check(MailgateError):
-            log.failure("mailgate cannot start", failure)
-        log.critical("mailgate cannot start: {words}", words=words)
-        end_process(f"cannot start: {words}", answer_for(failure.value).exit)
-        self._reactor.callWhenRunning(self._reactor.stop)
 
 
 def end_process(words: str, code: int) -> None:

@@ -14,10 +14,12 @@ from twisted.cred.strcred import AuthOptionMixin
 from twisted.internet.defer import Deferred
 from twisted.python import usage
 
+from mailgate.auth.credentials import ITokenLogin
 from mailgate.cli.commands import Settings
 from mailgate.cli.telling import printable
 from mailgate.errors import ConfigurationError
-from mailgate.service import CannotListen, MailgateService
+from mailgate.service import CannotListen, ListeningService, MailgateService
+from mailgate.workers.parent import WorkersService
 
 
 class Options(usage.Options, AuthOptionMixin):
@@ -27,9 +29,14 @@ class Options(usage.Options, AuthOptionMixin):
     longdesc = ("Serves POP3 and SDPS, and takes mail over LMTP, as FILE says (else $MAILGATE_CONFIG, "
                 "./mailgate.toml, /etc/mailgate/mailgate.toml). Checkers given by --auth are asked after "
                 "those that FILE names.")
-    supportedInterfaces = (IUsernamePassword,)
+    supportedInterfaces = (IUsernamePassword, ITokenLogin)
     optParameters = [["config", "c", None, "The configuration file."]]
     optFlags = [["demo", None, "Serve accounts and messages to play with, on loopback, kept under var/."]]
+
+    def opt_auth(self, description: str) -> None:
+        """Specify an authentication method for the server."""
+        super().opt_auth(description)
+        self.setdefault("descriptions", []).append(description)     # for workers, which make it anew
 
     def addChecker(self, checker: Any) -> None:
         """Take a checker of --auth. Twisted's `memory` keeps text where POP3 has octets; none would match."""
@@ -43,11 +50,11 @@ class Options(usage.Options, AuthOptionMixin):
             raise usage.UsageError("--demo has a configuration of its own: leave out -c")
 
 
-class DaemonService(MailgateService):
-    """The service as twistd runs it: what keeps it from starting is told in one line, with an exit code.
+class Daemon(ListeningService):
+    """What twistd runs: what keeps it from starting is told in one line, with an exit code.
 
-    SIGHUP makes it read its certificates again. twistd itself leaves that signal alone (it turns its
-    log over at SIGUSR1), so that it would end the process.
+    SIGHUP makes it reload. twistd itself leaves that signal alone (it turns its log over at SIGUSR1), so
+    that it would end the process.
     """
 
     def __init__(self, *args: Any, in_background: bool, **kwargs: Any) -> None:
@@ -86,7 +93,15 @@ class DaemonService(MailgateService):
             leave([str(fault)], os.EX_OSERR)
 
 
-def makeService(options: Options) -> DaemonService:
+class DaemonService(Daemon, MailgateService):
+    """The service of one process. A reload reads its certificates again."""
+
+
+class DaemonWorkers(Daemon, WorkersService):
+    """The service of several processes. A reload reads all of its configuration again."""
+
+
+def makeService(options: Options) -> Daemon:
     """Return the service. No thread and no socket is opened, no database: twistd forks afterwards."""
     from twisted.internet import reactor
 
@@ -95,11 +110,16 @@ def makeService(options: Options) -> DaemonService:
         if options["demo"]:
             from mailgate import demo
             config, hooks = demo.setting()
+            file = config.folder / demo.FILE_NAME
         else:
-            config = Settings(options["config"] or os.environ.get("MAILGATE_CONFIG")).config
-        return DaemonService(
-            config, reactor=reactor, further=options.get("credCheckers", ()), **hooks,
-            in_background=_in_background(options.parent))
+            settings = Settings(options["config"] or os.environ.get("MAILGATE_CONFIG"))
+            config, file = settings.config, settings.path
+        common = {"reactor": reactor, "further": options.get("credCheckers", ()),
+                  "in_background": _in_background(options.parent)}
+        if config.workers > 1:
+            return DaemonWorkers(file, auth=options.get("descriptions", ()), demo=options["demo"],
+                                 announce=hooks.get("announce"), **common)
+        return DaemonService(config, **hooks, **common)
     except ConfigurationError as fault:
         leave(fault.problems, os.EX_CONFIG)
 

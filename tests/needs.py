@@ -15,7 +15,9 @@ from unittest import SkipTest
 
 PACKAGES = {     # Debian's package, where it is not named as the program
     "krb5kdc": "krb5-kdc", "kdb5_util": "krb5-kdc", "kadmin.local": "krb5-admin-server",
-    "kinit": "krb5-user", "kvno": "krb5-user", "unshare": "util-linux"}
+    "kinit": "krb5-user", "kvno": "krb5-user", "unshare": "util-linux",
+    "slapadd": "slapd", "ldapmodify": "ldap-utils",
+    "fail2ban-regex": "fail2ban", "fail2ban-client": "fail2ban"}
 
 
 def needs(*programs: str) -> str:

@@ -6,9 +6,16 @@ missing=""
 for program in fetchmail curl mpop openssl sqlite3 strace; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
-for pair in krb5kdc:krb5-kdc kdb5_util:krb5-kdc kadmin.local:krb5-admin-server kinit:krb5-user unshare:util-linux; do
+for pair in krb5kdc:krb5-kdc kdb5_util:krb5-kdc kadmin.local:krb5-admin-server kinit:krb5-user unshare:util-linux \
+    fail2ban-regex:fail2ban haproxy:haproxy slapd:slapd ldapmodify:ldap-utils gcc:gcc; do
     (PATH="$PATH:/usr/sbin:/sbin"; command -v "${pair%%:*}" >/dev/null 2>&1) || missing="$missing ${pair#*:}"
 done
+# python-ldap comes as source
+for header in /usr/include/ldap.h:libldap2-dev /usr/include/sasl/sasl.h:libsasl2-dev; do
+    [ -e "${header%%:*}" ] || missing="$missing ${header#*:}"
+done
+"${PYTHON:-python3}" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
+    missing="$missing python3-dev"
 perl -MNet::POP3 -e 1 2>/dev/null || missing="$missing perl"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

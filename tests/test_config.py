@@ -165,6 +165,8 @@ class ProblemTests(SynchronousTestCase):
         with self.assertRaises(ConfigurationError) as caught:
             parse(b'hostname = "a"\n# caf\xe9\n', folder=FOLDER)
         self.assertEqual(caught.exception.problems, ["line 2: not UTF-8"])
+        self.assertIn("ValueError", problems_of("listen = " + "9" * 5000)[0])
+        self.assertIn("RecursionError", problems_of("listen = " + "[" * 5000)[0])
 
     def test_missing_file(self) -> None:
         with self.assertRaises(ConfigurationError) as caught:
@@ -178,7 +180,6 @@ class ProblemTests(SynchronousTestCase):
     def test_settings_of_later_versions(self) -> None:
         """What this version cannot do is said, not silently left undone."""
         problems = problems_of(LEAST + """
-            proxy_from = ["10.0.0.0/8"]
             [[listen]]
             protocol = "pop2"
             endpoint = "tcp:109"
@@ -191,7 +192,7 @@ class ProblemTests(SynchronousTestCase):
         """)
         later = {problem.partition(": ")[0] for problem in problems if "not in this version" in problem}
         self.assertEqual(later, {
-            "listen[0].proxy_from", "listen[1].protocol", "store.maildrops",
+            "listen[1].protocol", "store.maildrops",
             "store.metadata", "store.bodies", "stores"})
         self.assertEqual(len(problems), len(later))
 
@@ -225,7 +226,7 @@ class ProblemTests(SynchronousTestCase):
             "listen = [{protocol = 'pop3', endpoint = 'ssl:995:privateKey=/nowhere'}]": "listen[0].endpoint",
             "listen = [{protocol = 'pop3', endpoint = 'systemd:domain=INET'}]": "listen[0].endpoint",
             "listen = [{protocol = 'pop3', endpoint = 'a\\\\'}]": "listen[0].endpoint",
-            "checker = [{kind = 'ldap'}]": "checker[0].kind",
+            "checker = [{kind = 'radius'}]": "checker[0].kind",
             "checker = [{kind = 'store', path = 'x'}]": "checker[0].path",
             "checker = [{kind = 'store'}, {kind = 'store'}]": "checker[1].name",
         }

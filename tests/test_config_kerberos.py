@@ -59,13 +59,17 @@ class KerberosTests(SynchronousTestCase):
         self.assertEqual(config.kerberos.versions, ("justjunk",))
 
     def test_kerberos_without_a_listener(self) -> None:
-        """It waits for one."""
-        read(LISTEN.replace("kpop", "pop3") + KERBEROS)
+        """It waits for one; GSSAPI is one to a listener that names it."""
+        self.assertFalse(read(LISTEN.replace("kpop", "pop3") + KERBEROS).listen[0].takes_tickets)
+        named = LISTEN.replace("kpop", "pop3") + 'mechanisms = ["gssapi"]\n' + KERBEROS
+        self.assertTrue(read(named).listen[0].takes_tickets)
 
     def test_missing(self) -> None:
         self.told(LISTEN, "listen[0].protocol: kpop needs a key: [kerberos]")
         self.told(LISTEN + "[kerberos]\n", "kerberos.keytab: is missing", "kerberos.service: is missing")
         self.told(LISTEN + "implicit_tls = true\n" + KERBEROS, "listen[0].implicit_tls: needs a certificate")
+        self.told(LISTEN.replace("kpop", "pop3") + 'mechanisms = ["PLAIN", "gssapi"]\n',
+                  "listen[0].mechanisms: GSSAPI needs a key: [kerberos]")
 
     def test_no_meaning(self) -> None:
         self.told(LISTEN + "plaintext_login = true\n" + KERBEROS,

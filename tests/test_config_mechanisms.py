@@ -75,6 +75,16 @@ class SettingTests(SynchronousTestCase):
         for host in ("localhost:1", "127.0.0.1", "[::1]:80"):
             read(ASKED.replace("https://issuer.example.org", f"http://{host}"))
 
+    def test_published_keys(self) -> None:
+        """A URL in place of a file: https, or http on this machine; anything else is told where it stands."""
+        url = "https://issuer.example.org/jwks.json"
+        for good in (url, "http://127.0.0.1:8080/jwks.json", "http://localhost/x", "http.json", "/a/https"):
+            self.assertEqual(read(KEYS.replace("keys.json", good)).checkers[0].keys, good)
+        for bad in ("http://issuer.example.org/jwks.json", "https://", "HTTPS://i/", "https:jwks.json"):
+            fault = self.assertRaises(ConfigurationError, read, KEYS.replace("keys.json", bad))
+            self.assertIn("checker[0].keys: ", str(fault))
+            self.assertIn("no https:// address", str(fault))
+
     def test_keep(self) -> None:
         self.assertEqual(read('[accounts]\nkeep = ["scram", "CRAM"]\n').accounts.keep, ("scram", "cram"))
         self.assertIn("accounts.keep: unknown", self.problem('[accounts]\nkeep = ["plain"]\n'))

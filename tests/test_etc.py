@@ -59,8 +59,8 @@ class ConfigurationTests(SynchronousTestCase):
         text = text.replace('endpoint = "unix:/run/mailgate/lmtp:mode=660"\n', "", 1)
         text = text.replace("retention_days = 30\n", "")     # else EXPIRE would not be NEVER
         config = parse(text.encode(), folder=Path("/etc/mailgate"))
-        self.assertEqual([one.name for one in config.checkers],
-                         ["store", "old-users", "tokens", "asked-tokens"])
+        names = ["store", "old-users", "tokens", "asked-tokens", "pam", "directory", "directory-by-dn"]
+        self.assertEqual([one.name for one in config.checkers], names)
 
 
 class UnitTests(SynchronousTestCase):

@@ -39,7 +39,7 @@ RULES = {
     "upstream": Rule(BASE | {"interfaces", "wire", "clients"}, ZOPE_TWISTED),
     "clients": Rule(BASE | {"wire", "exchanges", *ROOMS}),
     "auth": Rule(BASE | {"interfaces", "wire", "exchanges"},
-                 ZOPE_TWISTED | {"passlib", "argon2", "gssapi", "joserfc", "treq", "cffi"}),
+                 ZOPE_TWISTED | {"passlib", "argon2", "gssapi", "joserfc", "treq", "cffi", "ldap"}),
     "routing": Rule(BASE | {"interfaces", "wire", "auth"}, ZOPE_TWISTED),
     "net": Rule(BASE | {"interfaces", "wire", "exchanges", "auth", "routing", "clients", *ROOMS},
                 ZOPE_TWISTED | {"OpenSSL", "cryptography"}),
@@ -47,7 +47,7 @@ RULES = {
     "importing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED),
     "testing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"cryptography"}),
 }
-TOP = ("tap", "service", "compat", "assembly", "cli", "demo")      # these join all the others
+TOP = ("tap", "service", "workers", "compat", "assembly", "cli", "demo")      # these join all the others
 ANYTHING = Rule({*RULES, "top"}, ZOPE_TWISTED | {"click", "OpenSSL", "attrs"})
 
 
@@ -66,7 +66,7 @@ class Import(NamedTuple):
 def layer_of(module: str) -> str:
     """Return the layer of one of our modules."""
     parts = module.split(".")[1:]
-    if not parts or parts[0] in ("errors", "model", "names", "principals"):
+    if not parts or parts[0] in ("errors", "model", "names", "principals", "directories"):
         return "base"
     if parts[0] == "auth" and parts[1:] and parts[1] in ("sasl", "apop"):
         return "exchanges"

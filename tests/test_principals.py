@@ -114,6 +114,25 @@ class RuleTests(SynchronousTestCase):
         self.assertTrue(every.permit(who("root/admin"), "anybody"))
         self.assertFalse(every.permit(who("root/admin"), "shop", "bob"))
 
+    def test_own(self) -> None:
+        """The maildrop of a principal that names none: the first that a rule opens to it by name."""
+        self.assertEqual(Rules.of_realms([REALM]).own(who("alice")), "alice")
+        self.assertIsNone(Rules.of_realms([REALM]).own(who("alice/admin")))
+        some = rules(f"root@{REALM} -> *", f"{{name}}@{REALM} -> {{name}}", f"carol@{REALM} -> Info",
+                     f"{{name}}/shop@{REALM} -> {{name}}@shop", f"shop/admin@{REALM} -> *@shop")
+        for principal, own in (("root", "root"), ("carol", "carol"), ("bob/shop", "bob@shop"),
+                               ("shop/admin", None), ("bob/other", None), ("a b", None)):
+            self.assertEqual(some.own(Principal(tuple(principal.split("/")), REALM)), own, principal)
+
+    @settings(deadline=None, max_examples=200)
+    @given(PRINCIPALS)
+    def test_own_is_permitted(self, principal: Principal) -> None:
+        """What a rule names it also opens; unless its name has capitals, which no key of a maildrop has."""
+        some = rules(f"{{name}}@{REALM} -> {{name}}", f"{{a}}/{{b}}@{REALM} -> x.{{a}}.{{b}}")
+        own = some.own(principal)
+        if own is not None and own == fold(own):
+            self.assertTrue(some.permit(principal, own))
+
     def test_ill_formed(self) -> None:
         for text in ("", "alice@R", "-> a", "alice -> a", "alice@R ->", "{a}@R -> {b}", "{a}/{a}@R -> {a}",
                      "x{a}@R -> {a}", "*@R -> a", "a@{r} -> a", "a@* -> a", "{a}@R -> {a", "a@R -> b c",

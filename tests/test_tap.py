@@ -175,6 +175,14 @@ class HousekeepingTests(SynchronousTestCase):
         clock.advance(3600)
         self.assertEqual(self.successResultOf(store.scan("mrose")), [])
 
+    def test_no_retention_at_the_start(self) -> None:
+        """A clock that is wrong then may be mended soon: mail is judged by it only with the first round."""
+        _, store, clock = self.make(LEAST + "[store]\nretention_days = 2\nhousekeeping_seconds = 3600\n")
+        clock.advance(3599)
+        self.assertEqual(store.asked, ["start", "sweep"])
+        clock.advance(1)
+        self.assertEqual(store.asked, ["start", "sweep", "expire", "sweep"])
+
     def test_none_without_retention(self) -> None:
         """Where nothing is configured nothing expires; bodies are swept all the same."""
         _, store, clock = self.make(LEAST)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from mailgate.auth.known import known_maildrop
 from mailgate.errors import AccountConflict, BadAddress, NoSuchAccount, NoSuchDomain, NoSuchRecipient
 from mailgate.interfaces import IAccountStore, IRouter, IUserLookup
 from mailgate.model import Target
@@ -73,26 +74,31 @@ class Router:
                 pass
         ours = fold(domain or self._hostname) == fold(self._hostname)
         for name in (f"{local}@{domain or self._hostname}", *([local] if ours else [])):
-            if await self._is_known(name):
-                return Target(fold(name), account=False)
+            maildrop = await self._known(name)
+            if maildrop is not None:
+                return Target(maildrop, account=False)
         if ours and isinstance(unknown, NoSuchDomain):
             raise NoSuchRecipient(f"{local!r} at {self._hostname}")     # the domain is ours in any case
         raise unknown
 
-    async def _is_known(self, name: str) -> bool:
-        """Return whether a lookup knows a name that can be a maildrop's, and is no account's.
+    async def _known(self, name: str) -> str | None:
+        """Return the maildrop of a name that a lookup knows, if it can be one's and is no account's.
 
-        Mail for a user of another checker never goes to the account that has his name.
+        Mail for a user of another checker never goes to the account that has his name or his maildrop's.
+        Raises: StoreUnavailable, if a lookup cannot say and no other knows the name.
         """
         try:
             check_name(name, sdps=False)
         except AccountConflict:
-            return False
-        for lookup in self._lookups:
-            if await lookup.knows(name):
-                login = await self._accounts.find_login(name)
-                return login is None or login.view is not None      # a view is only one way to read it
-        return False
+            return None
+        maildrop = await known_maildrop(self._lookups, name)
+        if maildrop is None:
+            return None
+        for one in {fold(name), maildrop}:
+            login = await self._accounts.find_login(one)
+            if login is not None and login.view is None:    # a view is only one way to read it
+                return None
+        return maildrop
 
 
 def _unquoted(local: str) -> str:

@@ -98,10 +98,14 @@ class PortalTests(TestCase):
         self.assertTrue(ended[1][1].check(UnauthorizedLogin))
 
     async def test_a_store_that_does_not_open_is_tried_again(self) -> None:
-        portal = self.portal(folder="missing/")
+        portal = self.portal(folder="elsewhere/")
         await self.assertFailure(portal.login(MROSE, None, IMailboxPOP3), StoreUnavailable)
-        (self.folder / "missing").mkdir()
-        await self.assertFailure(portal.login(MROSE, None, IMailboxPOP3), UnauthorizedLogin)
+        (self.folder / "elsewhere").mkdir()
+        await self.assertFailure(portal.login(MROSE, None, IMailboxPOP3), StoreUnavailable)
+        await (await self.filled()).stop()
+        (self.folder / "mail.db").rename(self.folder / "elsewhere" / "mail.db")     # its disk is mounted
+        _, _, logout = await portal.login(MROSE, None, IMailboxPOP3)
+        await logout()
 
     async def test_stopping(self) -> None:
         portal = await self.filled()

@@ -160,7 +160,7 @@ class OctetTests(SynchronousTestCase):
         self.assertEqual((second[0], second[5:6]), (0, b"\x7e"))
         self.assertIn(b"\xa6\x03\x02\x01\x22", second)
         self.assertNotIn(b"+OK", second)
-        self.assertIn("ticket from 127.0.0.1 refused: Request is a replay", service.log())
+        self.assertIn('login refused for 127.0.0.1 (kpop, ticket) as "": Request is a replay', service.log())
 
     def test_pop3_client(self) -> None:
         """It gets nothing, its password is not logged, and the log says what it was."""

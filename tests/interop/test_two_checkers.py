@@ -74,3 +74,17 @@ class TwoCheckersTests(SynchronousTestCase):
             self.assertEqual(client.rcpt(f"bob@{HOSTNAME}")[0], 550)
             self.assertEqual(client.rcpt("bob@elsewhere.example")[0], 250)
         self.assertEqual((self.count("bob", "new"), self.count("alice", "pw")), (0, 1))
+
+    def test_while_the_file_is_written(self) -> None:
+        """Who is not in the part that is there yet comes again: neither bounced nor refused."""
+        users = self.site.folder / "users"
+        self.assertEqual(self.count("alice", "pw"), 1)
+        with smtplib.LMTP("127.0.0.1", self.service.lmtp_port, timeout=WAIT_SECONDS) as client:
+            client.ehlo("localhost")
+            for part, code, answer in ((USERS[:-3], 451, "[SYS/TEMP]"), (USERS[:40], 451, "[SYS/TEMP]"),
+                                       ("", 451, "[SYS/TEMP]"), (USERS, 250, "1")):
+                users.write_text(part)
+                client.docmd("MAIL FROM:<>")
+                self.assertEqual(client.docmd(f"RCPT TO:<alice@{HOSTNAME}>")[0], code, part)
+                client.docmd("RSET")
+                self.assertIn(answer, str(self.count("alice", "pw")), part)

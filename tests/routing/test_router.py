@@ -205,6 +205,20 @@ class Lookups(Routed):
         self.assertEqual(["bob@mail.example.org", "bob"], first.asked)
         self.assertEqual(["bob@mail.example.org"], third.asked)
 
+    def test_one_is_down(self) -> None:
+        """Another one that knows the name is enough; else nobody can say that there is no such user.
+
+        Nor that a bare name is meant, as long as the one that is down may know the whole address.
+        """
+        class Down(Knows):
+            def knows(self, name: str) -> Deferred[bool]:
+                return fail(StoreUnavailable("down"))
+
+        self.with_lookups(Down(), Knows("bob@mail.example.org", "carol"), Down())
+        self.assertEqual("bob@mail.example.org", self.route(b"bob@mail.example.org").maildrop)
+        self.refused(b"carol@mail.example.org", StoreUnavailable)
+        self.refused(b"ghost@mail.example.org", StoreUnavailable)
+
     def test_names_that_no_maildrop_can_have(self) -> None:
         """Are not asked for: a lookup must not meet paths or blanks."""
         lookup = Knows("../etc", "a b")

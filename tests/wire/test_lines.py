@@ -297,6 +297,13 @@ class FramerMachine(RuleBasedStateMachine):
         self.framer.limit = limit
 
     @rule()
+    def drop(self) -> None:
+        """What waits is the beginning of a line that is too long, whatever it was."""
+        self.framer.drop_line()
+        self.left = b""
+        self.dropping = True
+
+    @rule()
     def clear(self) -> None:
         self.framer.clear_buffer()
         self.left = b""
