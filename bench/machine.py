@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,9 @@ def sentence(machine: dict[str, Any]) -> str:
 
 
 def _version() -> str:
-    version = getattr(mailgate, "__version__", "")
     asked = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(mailgate.__file__).parent,
                            capture_output=True, text=True, check=False)
-    return " ".join(filter(None, (version, asked.stdout.strip()))) or "unknown"
+    return " ".join(filter(None, (metadata.version("mailgate"), asked.stdout.strip())))
 
 
 def _processor() -> str:

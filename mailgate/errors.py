@@ -111,6 +111,10 @@ class StoreUnavailable(MailgateError):
     """The store could not do it now, or its outcome is not known. Nothing was acknowledged."""
 
 
+class Undecided(StoreUnavailable):
+    """A login that some who were asked refuse, and that somebody else, who might admit it, cannot judge."""
+
+
 class StoreFull(StoreUnavailable):
     """No space is left where the store writes."""
 

@@ -18,7 +18,7 @@ from mailgate.auth.credentials import ITokenLogin
 from mailgate.cli.commands import Settings
 from mailgate.cli.telling import printable
 from mailgate.errors import ConfigurationError
-from mailgate.service import CannotListen, ListeningService, MailgateService
+from mailgate.service import CannotListen, ListeningService, MailgateService, settle
 from mailgate.workers.parent import WorkersService
 
 
@@ -95,6 +95,10 @@ class Daemon(ListeningService):
 
 class DaemonService(Daemon, MailgateService):
     """The service of one process. A reload reads its certificates again."""
+
+    def _ready(self) -> None:
+        super()._ready()
+        settle()
 
 
 class DaemonWorkers(Daemon, WorkersService):

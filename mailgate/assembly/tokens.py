@@ -17,7 +17,7 @@ from mailgate.auth.oauth import (
     require_packages,
 )
 from mailgate.auth.published import PublishedKeys, fetch_set
-from mailgate.config import CheckerSection
+from mailgate.config import CheckerSection, Config
 from mailgate.config.values import is_web_address
 from mailgate.errors import ConfigurationError, StoreUnavailable
 from mailgate.interfaces import IAccountStore
@@ -35,7 +35,7 @@ def token_checker(section: CheckerSection, folder: Path, pool: Hashing, reactor:
     if section.introspection is not None:
         tokens = AskedTokens(section.introspection, expected, reactor=reactor,
                              client=_client(section, folder))
-    elif is_web_address(section.keys or ""):
+    elif is_published(section):
         tokens = PublishedTokens(
             _published(section, reactor), pool, expected, algorithms=_algorithms(section))
     else:
@@ -43,21 +43,37 @@ def token_checker(section: CheckerSection, folder: Path, pool: Hashing, reactor:
     return TokenChecker(tokens, accounts, claim=section.claim or "sub")
 
 
-async def key_faults(section: CheckerSection, folder: Path, reactor: Any) -> list[str]:
-    """Return what is wrong with the keys that tokens are judged by; a published set is fetched for it."""
-    if section.keys is None:
-        return []
+def key_file_faults(section: CheckerSection, folder: Path) -> list[str]:
+    """Return what is wrong with a file of keys, or with the packages that tokens need."""
     try:
         _require(section)
-        if is_web_address(section.keys):
-            await _published(section, reactor).current()
-        else:
+        if section.keys is not None and not is_published(section):
             _signed(section, folder, Inline(), Expected()).keys()
     except ConfigurationError as fault:
         return fault.problems
     except StoreUnavailable as fault:
         return [f"keys: {fault}"]
     return []
+
+
+async def published_faults(config: Config, reactor: Any) -> list[str]:
+    """Return what is wrong with the keys that issuers publish: each set is fetched."""
+    faults = []
+    for index, section in enumerate(config.checker):
+        try:
+            if is_published(section):
+                _require(section)
+                await _published(section, reactor).current()
+        except ConfigurationError:
+            continue            # told by the other
+        except StoreUnavailable as fault:
+            faults.append(f"checker[{index}].keys: {fault}")
+    return faults
+
+
+def is_published(section: CheckerSection) -> bool:
+    """Return whether the keys of tokens have to be fetched."""
+    return is_web_address(section.keys or "")
 
 
 def _published(section: CheckerSection, reactor: Any) -> PublishedKeys:
@@ -77,7 +93,7 @@ def _require(section: CheckerSection) -> None:
     """Raise ConfigurationError unless the packages are there that the section needs."""
     setting = "keys" if section.introspection is None else "introspection"
     packages = ["treq"] if setting == "introspection" else ["joserfc"]
-    if is_web_address(section.keys or ""):
+    if is_published(section):
         packages.append("treq")
     try:
         require_packages(*packages)

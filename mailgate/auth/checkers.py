@@ -22,7 +22,7 @@ from mailgate.auth.invented import FAMILIES
 from mailgate.auth.outcomes import outcome_of
 from mailgate.auth.remembered import RememberedSuccess
 from mailgate.auth.schemes import SCHEMES_FOR, check_verifier, for_passwords, verify
-from mailgate.errors import LoginRefused, MailgateError, StoreUnavailable, TooBusy
+from mailgate.errors import LoginRefused, MailgateError, StoreUnavailable, TooBusy, Undecided
 from mailgate.interfaces import IAccountStore, ISecretSource
 from mailgate.model import Admission, Habits, Login, ScramSecret
 from mailgate.wire.shown import shown
@@ -270,7 +270,8 @@ class CheckerChain:
     async def ask(self, credentials: Any) -> Any:
         """Return what the first checker returns that does not refuse.
 
-        Raises: LoginRefused, if all refuse; StoreUnavailable or TooBusy, the first,
+        Raises: LoginRefused, if all refuse; Undecided, if some do and others could not answer;
+        StoreUnavailable or TooBusy, the first,
         if some could not answer and the others refuse; UnhandledCredentials, if none knows
         credentials of this kind; whatever else a checker raises, at once.
         """
@@ -293,6 +294,9 @@ class CheckerChain:
                 return avatar_id
         if not asked:
             raise UnhandledCredentials(f"no checker for {type(credentials).__name__}")
+        if outages and reasons:
+            # to whoever guesses it is a refusal: answered in its time, and counted
+            raise Undecided(f"{outages[0]} (others: {'; '.join(dict.fromkeys(reasons))})") from outages[0]
         if outages:
             raise outages[0]
         raise Refused("; ".join(dict.fromkeys(reasons)))

@@ -38,7 +38,9 @@ async def _ask(reactor: Any, method: str, url: str, most_octets: int, options: M
     from twisted.web.client import Agent, HTTPConnectionPool
     from twisted.web.http_headers import Headers
 
-    agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+    from mailgate.auth.webtls import NamedServers
+
+    agent = Agent(reactor, NamedServers(), pool=HTTPConnectionPool(reactor, persistent=False))
     response = await HTTPClient(agent).request(
         method, url, headers=Headers({"Accept": ["application/json"]}), allow_redirects=False,
         reactor=reactor, **options)
@@ -109,4 +111,8 @@ def _words(fault: BaseException) -> str:
         return _words(reasons[0].value)
     if type(fault).__module__.startswith("OpenSSL") and fault.args and isinstance(fault.args[0], list):
         return "TLS: " + "; ".join(str(one[-1]) for one in fault.args[0])
+    if type(fault).__name__ == "VerificationError":     # of service_identity, as the next
+        return "TLS: the certificate is for another name"
+    if type(fault).__name__ == "CertificateError":
+        return f"TLS: {fault}"
     return str(fault) or type(fault).__name__

@@ -31,9 +31,17 @@ def check(settings: Settings) -> None:
                 *_store_files(config)]
     for warning in [*warnings, *_misgivings(config)]:
         tell(f"{path}: warning: {warning}")
+    findings: list[str] = []
+    in_the_way: list[str] = []
+    if problems or not config.metadata_path.exists():
+        problems += _published_keys(config)
+    else:
+        try:
+            findings, in_the_way = _store(config)
+        except ConfigurationError as fault:
+            problems = fault.problems
     if problems:
         raise Refusal(*(f"{path}: {problem}" for problem in problems), code=os.EX_CONFIG)
-    findings, in_the_way = _store(config) if config.metadata_path.exists() else ([], [])
     if findings:
         raise Refusal(*(f"store: {finding}" for finding in findings), code=os.EX_DATAERR)
     for line in in_the_way:
@@ -94,6 +102,7 @@ def _keytab(config: Config) -> list[str]:
 
 def _checkers(config: Config) -> list[str]:
     from mailgate.assembly.directory import ldap_faults
+    from mailgate.assembly.tokens import key_file_faults
     from mailgate.auth.passwdfile import parse
 
     problems = []
@@ -103,7 +112,7 @@ def _checkers(config: Config) -> list[str]:
         if one.kind == "ldap":
             problems += [f"checker[{index}]{words}" for words in ldap_faults(config, one)]
         if one.kind == "oauth":
-            problems += [f"checker[{index}].{words}" for words in _keys(config, one)]
+            problems += [f"checker[{index}].{words}" for words in key_file_faults(one, config.folder)]
         if one.kind != "passwd-file":
             continue
         file = config.passwd_path(one)
@@ -116,12 +125,14 @@ def _checkers(config: Config) -> list[str]:
     return problems
 
 
-def _keys(config: Config, section: CheckerSection) -> list[str]:
-    """Return what is wrong with the keys of tokens; those that an issuer publishes are fetched."""
-    from mailgate.assembly.tokens import key_faults
-    from mailgate.cli.running import run_alone
+def _published_keys(config: Config) -> list[str]:
+    """Return what is wrong with keys of tokens that are fetched; for a process that opens no store."""
+    from mailgate.assembly.tokens import is_published, published_faults
+    from mailgate.cli.running import without_store
 
-    return run_alone(lambda reactor: key_faults(section, config.folder, reactor))
+    if not any(is_published(one) for one in config.checker):
+        return []
+    return without_store(lambda reactor: published_faults(config, reactor))
 
 
 def _pam(section: CheckerSection) -> list[str]:
@@ -184,15 +195,25 @@ def _are_owned(bodies: Path) -> bool:
 
 
 def _store(config: Config) -> tuple[list[str], list[str]]:
-    """Return what is wrong with the store, and which accounts keep mechanisms from being announced."""
+    """Return what is wrong with the store, and which accounts keep mechanisms from being announced.
+
+    Raises: ConfigurationError, for keys of tokens that cannot be fetched.
+    """
+    from twisted.internet import reactor
+
+    from mailgate.assembly.tokens import published_faults
     from mailgate.cli.mechanisms import standing_in_the_way
     from mailgate.cli.running import with_store
 
     async def work(store: Any) -> tuple[list[str], list[str]]:
+        if problems := await published_faults(config, reactor):
+            raise ConfigurationError(problems)
         findings: list[str] = await store.check()
         return findings, [] if findings else await standing_in_the_way(config, store)
 
     try:
         return with_store(config, work)
+    except ConfigurationError:
+        raise
     except MailgateError as fault:
         return [reason(fault)], []

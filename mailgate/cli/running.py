@@ -51,15 +51,14 @@ def with_store(config: Config, work: Callable[[Any], Awaitable[Result]], *, crea
     return _run(reactor, session)
 
 
-def run_alone(work: Callable[[Any], Awaitable[Result]]) -> Result:
-    """Await `work(reactor)` with a reactor that nothing else has, and return the result.
+def without_store(work: Callable[[Any], Awaitable[Result]]) -> Result:
+    """Await `work(reactor)` and return the result. A process does this or `with_store`, and once.
 
-    The process's own can run only once, for `with_store`. Raises: what the work raises;
-    KeyboardInterrupt, when a signal ended it first.
+    A reactor runs only once, and TLS knows no other than the process's.
+    Raises: what the work raises; KeyboardInterrupt, when a signal ended it first.
     """
-    from twisted.internet.selectreactor import SelectReactor
+    from twisted.internet import reactor
 
-    reactor = SelectReactor()
     return _run(reactor, lambda: work(reactor))
 
 

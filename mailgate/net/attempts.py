@@ -90,7 +90,7 @@ class Attempts:
         base = self.failures.growth.base_seconds
         if not base:
             return 0.0
-        passed = self._seconds() - attempt.began
+        passed = max(0.0, self._seconds() - attempt.began)      # the clock may have been set back
         return max(attempt.beats, math.ceil(passed / base)) * base - passed
 
     def left(self, attempt: Attempt) -> None:

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from mailgate.auth.credentials import credentials_of
 from mailgate.auth.outcomes import outcome_of
-from mailgate.errors import LoginRefused, MailgateError, TooManyLogins
+from mailgate.errors import LoginRefused, MailgateError, TooManyLogins, Undecided
 from mailgate.interfaces import IMaildrop
 from mailgate.net.attempts import NAME_OCTETS, Attempt
 from mailgate.net.connection import LATER, Connection
@@ -122,16 +122,17 @@ class LoginConnection(Connection):
             result = result.value                   # the session ended first, and nobody is answered
         else:
             result = super()._judged(result)
-        if isinstance(result, LoginRefused):
+        if isinstance(result, (LoginRefused, Undecided)):
             return self._held_back(result)
         if isinstance(result, BaseException) and not (self._attempt and self._attempt.granted):
             self._end_attempt()                     # nobody's password was wrong
         return result
 
-    def _held_back(self, fault: LoginRefused) -> object:
+    def _held_back(self, fault: LoginRefused | Undecided) -> object:
         if self._attempt is None:                   # refused before there was a name
             self._attempt = Attempt(b"", self.peer, self.factory.clock.seconds())
-        tell_refused(*self._whose(self._attempt), getattr(fault, "reason", "") or str(fault))
+        tell = tell_put_off if isinstance(fault, Undecided) else tell_refused
+        tell(*self._whose(self._attempt), getattr(fault, "reason", "") or str(fault))
         if self.transport is None:
             return fault
         delay = self.factory.attempts.refused(self._attempt)
@@ -141,7 +142,7 @@ class LoginConnection(Connection):
         self._delayed = self.factory.clock.callLater(delay, self._refuse_late, fault)
         return LATER
 
-    def _refuse_late(self, fault: LoginRefused) -> None:
+    def _refuse_late(self, fault: LoginRefused | Undecided) -> None:
         self._delayed = None
         self._end_attempt()
         self._began = self.factory.clock.seconds()      # another try has the whole time again

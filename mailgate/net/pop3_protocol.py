@@ -228,7 +228,7 @@ class POP3Protocol(LoginConnection):
         """Count what waits here among the factory's; False: that is too much."""
         if octets <= UNCOUNTED_OCTETS:
             octets = 0
-        fits = octets == self._unread or self.factory.unread.hold(self._unread, octets)
+        fits = octets == self._unread or self.factory.unread.hold(self.peer, self._unread, octets)
         self._unread = octets if fits else 0
         return fits
 

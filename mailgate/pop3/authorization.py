@@ -22,6 +22,7 @@ from mailgate.errors import (
     MailgateError,
     PlaintextRefused,
     TooManyLogins,
+    Undecided,
 )
 from mailgate.pop3 import replies
 from mailgate.pop3.conversation import Conversation, Reply, Verb, Verbs
@@ -239,7 +240,7 @@ class Authorization(Conversation):
             self._refusal = fault
             return Turn(b"+ %b\r\n" % sasl.encode(telling))
         self._exchange = None
-        if isinstance(fault, LoginRefused):
+        if isinstance(fault, (LoginRefused, Undecided)):
             self.failed_logins += 1
         too_many = self.failed_logins >= self.policy.limits.failed_logins or isinstance(fault, TooManyLogins)
         if too_many or self._bound:

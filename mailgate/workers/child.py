@@ -22,7 +22,7 @@ from twisted.logger import ILogObserver, Logger, globalLogBeginner
 from mailgate.assembly.store import make_store
 from mailgate.config import Config, parse
 from mailgate.errors import ConfigurationError, MailgateError
-from mailgate.service import MailgateService
+from mailgate.service import MailgateService, settle
 from mailgate.wire.faults import answer_for
 from mailgate.workers.channel import FIRST_SOCKET, ORDERS, TOLD, Teller, read_lines
 from mailgate.workers.ports import SharedEndpoint
@@ -114,6 +114,7 @@ class WorkerService(MailgateService):
                               (lambda: False) if mail_comes_in else (lambda: self._crowd.full))
 
     def _ready(self) -> None:
+        settle()
         self._teller.tell(now="ready")
 
     def _ended(self) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.auth.tokens import Issuer
-from tests.cli.base import CONFIGURATION, CommandCase
+from tests.running import CONFIGURATION, mailgate, make_service_folder
 
 CHECKER = '[[checker]]\nkind = "oauth"\nkeys = "%s"\nissuer = "i"\naudience = "a"\n'
 
@@ -33,9 +37,8 @@ class Handler(BaseHTTPRequestHandler):
         """Tests are quiet."""
 
 
-class KeysTests(CommandCase):
+class KeysTests(SynchronousTestCase):
     def setUp(self) -> None:
-        super().setUp()
         self.server = Server(("127.0.0.1", 0), Handler)
         thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         thread.start()
@@ -43,30 +46,39 @@ class KeysTests(CommandCase):
         self.addCleanup(self.server.server_close)
         self.addCleanup(self.server.shutdown)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.folder = Path(self.mktemp()).absolute() / "service"
+        self.file = make_service_folder(self.folder)
         Issuer().write(self.folder / "keys.json")
 
     def configure(self, *keys: str) -> None:
         self.file.write_text(CONFIGURATION + "".join(
             CHECKER % one + f'name = "c{number}"\n' for number, one in enumerate(keys)))
 
+    def check(self, code: int = 0) -> str:
+        return mailgate("-c", self.file, "check", code=code)
+
     def test_well(self) -> None:
+        """With a store, and where there is none yet."""
         self.server.content = (self.folder / "keys.json").read_bytes()
-        self.configure(f"{self.url}/jwks.json", "keys.json", f"{self.url}/jwks.json?another")
-        self.refused(78, "check")       # the query is part of the address: 404
         self.configure(f"{self.url}/jwks.json", "keys.json")
-        self.assertIn("all is well", self.succeed("check"))
-        self.assertEqual(self.server.asked, 3)
+        self.assertIn("all is well", self.check())
+        for file in self.folder.glob("mail.db*"):
+            file.unlink()
+        self.assertIn("all is well", self.check())
+        self.assertEqual(self.server.asked, 2)
 
     def test_faults(self) -> None:
         """Each with its setting, the address or the file, and what is wrong, in words."""
         (self.folder / "broken.json").write_text("{")
         self.server.content = b"<html>"
-        self.configure(f"{self.url}/jwks.json", f"{self.url}/else", "http://127.0.0.1:1/", "nothing.json",
-                       "broken.json")
-        lines = self.refused(78, "check").splitlines()
-        for index, words in enumerate((
-                f"{self.url}/jwks.json: what comes is no JWK set", f"{self.url}/else: answers 404",
-                "http://127.0.0.1:1/: Connection was refused", "nothing.json: [Errno 2]", "broken.json: ")):
-            self.assertIn(f"{self.file}: checker[{index}].keys: keys of tokens: ", lines[index])
-            self.assertIn(words, lines[index])
-        self.assertEqual(len(lines), 5)
+        published = (f"{self.url}/jwks.json", f"{self.url}/else", "http://127.0.0.1:1/")
+        said = (f"{self.url}/jwks.json: what comes is no JWK set", f"{self.url}/else: answers 404",
+                "http://127.0.0.1:1/: Connection was refused")
+        for further, lines in (((), said), (("nothing.json", "broken.json"),
+                                            ("nothing.json: [Errno 2]", "broken.json: ", *said))):
+            self.configure(*published, *further)
+            told = self.check(os.EX_CONFIG).splitlines()
+            self.assertEqual(len(told), len(lines))
+            for index, line, words in zip([3, 4, 0, 1, 2][-len(lines):], told, lines, strict=True):
+                self.assertIn(f"mailgate: {self.file}: checker[{index}].keys: keys of tokens: ", line)
+                self.assertIn(words, line)

@@ -32,8 +32,8 @@ class Mutator:
         random = self._random
         octets = self._made() if random.random() < 0.1 else random.choice(self._seeds)
         for _ in range(random.randint(1, MOST_CHANGES)):
-            octets = random.choice(_CHANGES)(self, octets)
-        return octets[:self._most_octets]
+            octets = random.choice(_CHANGES)(self, octets)[:self._most_octets]
+        return octets
 
     def _made(self) -> bytes:
         """Make an input of words alone."""
@@ -80,7 +80,8 @@ class Mutator:
 
     def _repeat(self, octets: bytes) -> bytes:
         start, end = self._place(octets)
-        return octets[:end] + octets[start:end] * self._random.choice(RUNS) + octets[end:]
+        count = min(self._random.choice(RUNS), self._most_octets // max(end - start, 1))
+        return octets[:end] + octets[start:end] * count + octets[end:]
 
     def _splice(self, octets: bytes) -> bytes:
         other = self._random.choice(self._seeds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from unittest import mock
 
@@ -59,6 +60,14 @@ class RunnerTests(SynchronousTestCase):
             self.assertGreater(len(set(inputs)), 150)
             self.assertEqual(made.setdefault(seed, inputs), inputs)
         self.assertNotEqual(made[1], made[2])
+
+    def test_inputs_are_bounded(self) -> None:
+        """Also while they are made: a stretch that is repeated is repeated again."""
+        mutator = Mutator("x", (b"x" * 500,), (), 1000, 1)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.assertEqual(max(len(mutator.at(number)) for number in range(2000)), 1000)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 1_000_000)
 
     def test_a_finding(self) -> None:
         """Is told once it is found, with the shortest input that still shows it."""

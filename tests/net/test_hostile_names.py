@@ -15,6 +15,7 @@ from mailgate.errors import LoginRefused
 from mailgate.model import Account, Envelope
 from mailgate.net.kpop import KPOPFactory
 from mailgate.pop3.policy import Policy
+from mailgate.pop3.replies import envelope
 from mailgate.testing.peers import FAR_AWAY, Peer
 from mailgate.wire.headers import field_text, preamble, received_line
 from tests.fuzz.connections import House
@@ -158,6 +159,14 @@ class DeliveryTests(HostileCase):
             self.assertEqual(octets.count(b"\n"), lines)
         for line in octets.decode().split("\r\n")[:-1]:
             self.assertNotRegex(line.lstrip("\t"), r"[\x00-\x1f\x7f-\x9f]")
+
+    def test_envelopes_shown(self) -> None:
+        """`*ENV` shows four lines whatever an envelope holds."""
+        for name in HOSTILE:
+            shown = envelope(Envelope(name + b"@y", name + b"@x", 0))
+            self.assertEqual(shown.count(b"\n"), 6)
+            self.assertTrue(all(octet >= 0x20 and octet != 0x7F for octet in shown.replace(b"\r\n", b"")),
+                            shown)
 
     def test_fields(self) -> None:
         """Whatever comes into an Envelope by another way (an import, a command)."""

@@ -215,6 +215,16 @@ class RefusalTests(ProxyCase):
             self.assertIn(words, line)
         self.assertEqual(self.server.realm.opened, [])
 
+    def test_a_server_without_time(self) -> None:
+        """A header that lay there while nobody here came to read it is read all the same."""
+        self.proxy()
+        peer = self.connect()
+        self.server.clock.advance(20 * HEADER_SECONDS)      # one tick for all of it
+        self.assertFalse(peer.closed)
+        peer.say(text_header() + b"QUIT\r\n")
+        self.assertTrue(peer.received.startswith(b"+OK"))
+        self.assertEqual(self.lines, [])
+
     def test_time(self) -> None:
         """Five seconds from the start, however busy; one clock for all of them."""
         self.proxy()
