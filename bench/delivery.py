@@ -11,11 +11,13 @@ a run of its own are counted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +32,27 @@ OCTETS = 4096
 SYNCS = "fsync,fdatasync,sync_file_range,msync"
 
 
-def measure(generators: Generators, server: Server, connections: int,
-            asked: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of one server with so many connections."""
+def measure(generators: Generators, servers: Sequence[Server], connections: int,
+            asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the figures of all servers with so many connections; they take turns, as the disk has moods."""
     options: dict[str, Any] = {
         "conns": connections, "users": USERS, "octets": asked.octets, "count": 1_000_000}
-    generators.deliveries(server.tree, server.lmtp, **options, seconds=1)       # as warm as it will be
-    runs = [generators.deliveries(server.tree, server.lmtp, **options, seconds=asked.seconds)
-            for _ in range(asked.repeat)]
-    return {
-        "server": server.name, "connections": connections,
-        "a_second": figures.figure(run["accepted"] / run["seconds"] for run in runs)._asdict(),
-        "cpu_ms": figures.figure(run["cpu_seconds"] * 1e3 / run["accepted"] for run in runs)._asdict(),
-        "p99_ms": figures.figure(run["p99_ms"] for run in runs)._asdict(),
-        "syncs": count_syncs(generators, server, options)}
+    runs: dict[str, list[dict[str, Any]]] = {server.name: [] for server in servers}
+    for server in servers:      # as warm as they will be
+        generators.deliveries(server.tree, server.lmtp, **options, seconds=1)
+    for repetition in range(asked.repeat):
+        for server in servers[::-1] if repetition % 2 else servers:
+            runs[server.name].append(
+                generators.deliveries(server.tree, server.lmtp, **options, seconds=asked.seconds))
+    return [{"server": server.name, "connections": connections, **summary(runs[server.name]),
+             "syncs": count_syncs(generators, server, options)} for server in servers]
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return medians with their spread."""
+    return {"a_second": figures.figure(run["accepted"] / run["seconds"] for run in runs)._asdict(),
+            "cpu_ms": figures.figure(run["cpu_seconds"] * 1e3 / run["accepted"] for run in runs)._asdict(),
+            "p99_ms": figures.figure(run["p99_ms"] for run in runs)._asdict()}
 
 
 def count_syncs(generators: Generators, server: Server, options: dict[str, Any]) -> float | None:
@@ -87,17 +96,19 @@ def main() -> None:
     parser.add_argument("--octets", type=int, default=OCTETS, help="of a message's body")
     parser.add_argument("--keep", type=Path, help="a folder for delivery.json and the table")
     asked = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
     with workplace() as (folder, generators):
         servers: list[Server] = [Mailgate(folder / "mailgate")]
         if dovecot.PROGRAM and dovecot.LMTP:
             servers.append(dovecot.Dovecot(folder / "dovecot"))
         for server in servers:
             server.fill({"kind": "accounts", "user": "u%04d", "count": USERS})
-            with server:
-                for connections in CONNECTIONS:
-                    rows.append(measure(generators, server, connections, asked))
-                    machine.progress(str(rows[-1]))
+        with contextlib.ExitStack() as stack:
+            for server in servers:
+                stack.enter_context(server)
+            for connections in CONNECTIONS:
+                rows += measure(generators, servers, connections, asked)
+                machine.progress(str(rows[-len(servers):]))
     described = machine.describe(**({"Dovecot": dovecot.version()} if len(servers) > 1 else {}))
     text = machine.sentence(described) + "\n" + table(rows)
     if asked.keep:

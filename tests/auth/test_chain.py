@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.auth.checkers import CheckerChain, StoreChecker
 from mailgate.auth.credentials import PasswordLogin
-from mailgate.errors import LoginRefused, StoreUnavailable, TooBusy
+from mailgate.errors import LoginRefused, StoreUnavailable, TooBusy, Undecided
 from tests.auth.staging import ALICE, Busy, Counted, fresh_path, store_with
 
 
@@ -77,9 +77,12 @@ class Chain(SynchronousTestCase):
                     self.assertEqual(b"alice", self.successResultOf(self.ask(outcome, b"alice")))
                 self.assertEqual(["'x'"], [event["reason"] for event in events])
                 for others in ((outcome, LoginRefused()), (LoginRefused(), outcome)):
-                    self.failureResultOf(self.ask(*others), type(fault))
-        first = self.failureResultOf(self.ask(TooBusy("1"), StoreUnavailable("2"), LoginRefused()), TooBusy)
+                    self.failureResultOf(self.ask(*others), Undecided)
+                self.failureResultOf(self.ask(fault), type(fault))
+        first = self.failureResultOf(self.ask(TooBusy("1"), StoreUnavailable("2")), TooBusy)
         self.assertEqual("1", str(first.value))
+        mixed = self.failureResultOf(self.ask(TooBusy("1"), StoreUnavailable("2"), LoginRefused()), Undecided)
+        self.assertEqual("1 (others: LoginRefused)", str(mixed.value))
 
     def test_faults_end_it(self) -> None:
         """What is neither a refusal nor an outage is told as it is: the next checker is not asked."""
@@ -130,6 +133,6 @@ class Chain(SynchronousTestCase):
         """A crowd cannot make a known password look wrong, nor keep the users of others out."""
         chain = CheckerChain([StoreChecker(store_with(ALICE).accounts, Busy()),
                               InMemoryUsernamePasswordDatabaseDontUse(bob=b"builder")])
-        self.failureResultOf(chain.requestAvatarId(PasswordLogin(b"alice", b"open sesame")), TooBusy)
+        self.failureResultOf(chain.requestAvatarId(PasswordLogin(b"alice", b"open sesame")), Undecided)
         bob = chain.requestAvatarId(PasswordLogin(b"bob", b"builder"))
         self.assertEqual(b"bob", self.successResultOf(bob))
