@@ -169,7 +169,7 @@ class SqliteStore:
 
     async def _sweep(self, grace_seconds: int) -> int:
         database, blobs = self._database, self._database.blobs
-        database.bury()
+        await database.bury_all()
         owner = await database.in_thread(blobs.owner)
         named = await database.look(upkeep.find_removed_blobs, owner, grace_seconds * 1000)
         old = [key for key, age in await database.in_thread(blobs.keys)

@@ -132,12 +132,16 @@ class Database:
 
     async def _bury(self) -> None:
         try:
-            while self._pool is not None and await self.writer.run(bury):
-                pass
+            await self.bury_all()
         except MailgateError:
             pass            # it was logged; the next sweep goes on
         finally:
             self._burying = False
+
+    async def bury_all(self) -> None:
+        """Do what `bury` does, to its end. Raises: StoreUnavailable."""
+        while self._pool is not None and await self.writer.run(bury):
+            pass
 
     # Leases ---------------------------------------------------------------------------------
 
