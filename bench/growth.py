@@ -211,8 +211,8 @@ CURVES = {
         "server's memory, MB", log_y=False),
     "workers": Curve(
         "Workers", "workers", tuple(range(1, CORES + 1)), workers,
-        {"logins": "logins a second", "login": "CPU ms each", "sessions": "sessions a second",
-         "session": "CPU ms each", "commands": "commands a second", "command": "CPU µs each"},
+        {"logins": "logins a second", "login": "CPU ms a login", "sessions": "sessions a second",
+         "session": "CPU ms a session", "commands": "commands a second", "command": "CPU µs a command"},
         ("logins", "sessions"), "a second", log_y=False),
 }
 
