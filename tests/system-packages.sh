@@ -11,7 +11,7 @@ for pair in krb5kdc:krb5-kdc kdb5_util:krb5-kdc kadmin.local:krb5-admin-server k
     (PATH="$PATH:/usr/sbin:/sbin"; command -v "${pair%%:*}" >/dev/null 2>&1) || missing="$missing ${pair#*:}"
 done
 # python-ldap comes as source
-for header in /usr/include/ldap.h:libldap2-dev /usr/include/sasl/sasl.h:libsasl2-dev; do
+for header in /usr/include/ldap.h:libldap2-dev /usr/include/sasl/sasl.h:libsasl2-dev /usr/include/stdio.h:libc6-dev; do
     [ -e "${header%%:*}" ] || missing="$missing ${header#*:}"
 done
 "${PYTHON:-python3}" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
