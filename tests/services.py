@@ -15,6 +15,7 @@ run side by side never meet. A restarted service has other ports. Everything her
 from __future__ import annotations
 
 import os
+import poplib
 import re
 import signal
 import subprocess
@@ -178,6 +179,18 @@ class Service:
     def _state(self) -> str:
         """Return the letter of proc(5) for the process's state."""
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    def messages_seen(self, name: str, password: str) -> int | str:
+        """Return how many messages a POP3 login sees, or the words of its refusal."""
+        client = poplib.POP3("127.0.0.1", self.pop3_port, timeout=WAIT_SECONDS)
+        try:
+            client.user(name)
+            client.pass_(password)
+            return client.stat()[0]
+        except poplib.error_proto as refusal:
+            return str(refusal)
+        finally:
+            client.quit()
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:

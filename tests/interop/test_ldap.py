@@ -78,16 +78,7 @@ class ServiceTests(Case):
         self.addCleanup(self.service.end)
 
     def login(self, name: str, password: str) -> int | str:
-        """Return how many messages a login sees, or the words of its refusal."""
-        client = poplib.POP3("127.0.0.1", self.service.pop3_port, timeout=WAIT_SECONDS)
-        try:
-            client.user(name)
-            client.pass_(password)
-            return client.stat()[0]
-        except poplib.error_proto as refusal:
-            return str(refusal)
-        finally:
-            client.close()
+        return self.service.messages_seen(name, password)
 
     def recipient(self, *addresses: str) -> list[int]:
         with smtplib.LMTP("127.0.0.1", self.service.lmtp_port, timeout=WAIT_SECONDS) as client:

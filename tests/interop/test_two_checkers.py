@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import poplib
 import smtplib
 from pathlib import Path
 
@@ -37,16 +36,7 @@ class TwoCheckersTests(SynchronousTestCase):
         self.addCleanup(self.service.end)
 
     def count(self, name: str, password: str) -> int | str:
-        """Return how many messages a login sees, or the words of its refusal."""
-        client = poplib.POP3("127.0.0.1", self.service.pop3_port, timeout=WAIT_SECONDS)
-        try:
-            client.user(name)
-            client.pass_(password)
-            return client.stat()[0]
-        except poplib.error_proto as refusal:
-            return str(refusal)
-        finally:
-            client.quit()
+        return self.service.messages_seen(name, password)
 
     def test_no_password_of_a_file_opens_an_account(self) -> None:
         """Nor while the account is disabled; the file's other users are served, and the log says why."""
