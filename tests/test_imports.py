@@ -35,7 +35,7 @@ RULES = {
     "wire": Rule(BASE),
     "exchanges": Rule(BASE | {"wire"}),
     **{room: Rule(BASE | {"wire", "exchanges"}) for room in ROOMS},
-    "stores": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"psycopg", "botocore", "boto3"}),
+    "stores": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"psycopg", "obstore"}),
     "upstream": Rule(BASE | {"interfaces", "wire", "clients"}, ZOPE_TWISTED),
     "clients": Rule(BASE | {"wire", "exchanges", *ROOMS}),
     "auth": Rule(BASE | {"interfaces", "wire", "exchanges"},

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from sqlite3 import Cursor
 
 from mailgate.model import Account, Habits
 from mailgate.names import fold, split_address
+from mailgate.stores.sql.cursor import Cursor
 
 # A stored form is iterations,salt in base64,... (`auth.kept`); the first one of an account counts.
 LOOKED_AT = 1000        # accounts with verifiers for a scheme, of 100,000: all would take seconds

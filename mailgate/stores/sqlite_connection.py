@@ -81,15 +81,9 @@ def prepare(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def store_id(cursor: sqlite3.Cursor) -> str:
-    """Return the id of the store: what its bodies belong to."""
-    name: str = cursor.execute("SELECT id FROM store").fetchall()[0][0]
-    return name
-
-
 def migrations() -> list[str]:
     """Return the SQL of every migration; the schema's version is how many of them were applied."""
-    folder = resources.files("mailgate.stores") / "schema"
+    folder = resources.files("mailgate.stores") / "schema" / "sqlite"
     found = {entry.name: entry for entry in folder.iterdir() if _MIGRATION.fullmatch(entry.name)}
     numbers = [int(name[:4]) for name in sorted(found)]
     assert numbers == list(range(1, len(numbers) + 1)), f"migrations are not numbered 1..n: {numbers}"

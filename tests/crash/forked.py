@@ -148,8 +148,8 @@ def _spoil(kind: str, reactor: Any) -> None:
     """Break a promise of the store, where that was asked for."""
     from twisted.internet.defer import succeed
 
+    from mailgate.stores.sql.messages import Delivered
     from mailgate.stores.sqlite import SqliteStore
-    from mailgate.stores.sqlite_messages import Delivered
     from mailgate.stores.sqlite_threads import WriterThread
 
     writer: Any = WriterThread

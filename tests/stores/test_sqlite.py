@@ -13,8 +13,8 @@ from zope.interface.verify import verifyObject
 from mailgate.errors import LeaseLost, MaildropInUse, MessageMalformed, NoSuchMessage, StoreUnavailable
 from mailgate.interfaces import IAccountStore, IMaildrop, IMaildropStore, IMessageStream, IPreparedDelivery
 from mailgate.model import EMPTY_LISTING, Account, Admission, ScanListing
-from mailgate.stores.sqlite_database import MESSAGE_OCTETS, SNAPSHOT_OCTETS, SnapshotCache
-from mailgate.stores.sqlite_messages import Snapshot
+from mailgate.stores.sql.database import MESSAGE_OCTETS, SNAPSHOT_OCTETS, SnapshotCache
+from mailgate.stores.sql.messages import Snapshot
 from tests.stores.contract_accounts import AccountStoreContract
 from tests.stores.contract_app_passwords import AccountChangeContract, AppPasswordContract
 from tests.stores.contract_base import MIME, StoreHooks

@@ -8,8 +8,8 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from mailgate.stores import sqlite_maildrop, sqlite_messages
-from mailgate.stores.sqlite_messages import bury
+from mailgate.stores.sql import maildrop, messages
+from mailgate.stores.sql.messages import bury
 from tests.stores.contract_base import MIME, StoreHooks
 from tests.stores.sqlite_hooks import SqliteHooks
 
@@ -21,8 +21,8 @@ class BuryTests(SqliteHooks, StoreHooks, TestCase):
     """Three bodies are already many here."""
 
     def setUp(self) -> None:
-        self.patch(sqlite_messages, "BURIED_OCTETS", 3 * len(BODY))
-        self.patch(sqlite_messages, "MOST_BURIED", 5)
+        self.patch(messages, "BURIED_OCTETS", 3 * len(BODY))
+        self.patch(messages, "MOST_BURIED", 5)
 
     async def _full(self, **options: Any) -> Any:
         store = await self.make_store(**options)
@@ -66,7 +66,7 @@ class BuryTests(SqliteHooks, StoreHooks, TestCase):
     async def test_it_happens_by_itself(self) -> None:
         """After a QUIT, a removed maildrop, and what has expired."""
         store = await self._full()
-        self.patch(sqlite_maildrop, "BURIED_OCTETS", 1)
+        self.patch(maildrop, "BURIED_OCTETS", 1)
         await (await self.login(store, "ann")).commit(range(1, MESSAGES + 1))
         await self._buried(store)
         self.assertEqual(self.count(store, "body"), 1)
@@ -129,7 +129,7 @@ class BuryTests(SqliteHooks, StoreHooks, TestCase):
     async def test_mail_comes_in_between(self) -> None:
         """A delivery made while many bodies are freed is not among them."""
         store = await self._full()
-        self.patch(sqlite_maildrop, "BURIED_OCTETS", 1)
+        self.patch(maildrop, "BURIED_OCTETS", 1)
         await (await self.login(store, "ann")).commit(range(1, MESSAGES + 1))
         await self.put(store, "ann", MIME)
         await self._buried(store)

@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 from mailgate.errors import LeaseLost, MaildropInUse, StoreUnavailable
 from mailgate.model import Admission
 from mailgate.stores import sqlite_connection
-from mailgate.stores.sqlite_leases import still_holds
+from mailgate.stores.sql.leases import still_holds
 from tests.stores.contract_base import MIME, StoreHooks
 from tests.stores.sqlite_hooks import SqliteHooks
 from tests.stores.sqlite_process import POLL_SECONDS, Child, ChildHooks

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from sqlite3 import Cursor
 
 from mailgate.errors import StoreUnavailable
 from mailgate.model import Envelope, Listed
-from mailgate.stores.sqlite_connection import store_id
-from mailgate.stores.sqlite_leases import DEAD, NOW_MS, sweep_dead
-from mailgate.stores.sqlite_messages import INBOX, find_maildrop, remove_messages
+from mailgate.stores.sql.cursor import Cursor
+from mailgate.stores.sql.leases import DEAD, NOW_MS, sweep_dead
+from mailgate.stores.sql.messages import INBOX, find_maildrop, remove_messages
 
 DAY_MS = 86_400_000
 DELIVERY_KEPT_MS = DAY_MS           # our own retries, and a mail server's after a lost reply, come sooner
@@ -73,6 +72,12 @@ def expire(cursor: Cursor, maildrop_id: int, retention_ms: int) -> int:
 
 
 # Sweep --------------------------------------------------------------------------------------
+
+
+def store_id(cursor: Cursor) -> str:
+    """Return the id of the store: what its bodies belong to."""
+    name: str = cursor.execute("SELECT id FROM store").fetchall()[0][0]
+    return name
 
 
 def see_owner(cursor: Cursor, owner: str | None) -> None:

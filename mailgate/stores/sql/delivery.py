@@ -16,7 +16,7 @@ from mailgate.interfaces import IPreparedDelivery
 from mailgate.model import Placement
 from mailgate.names import fold
 from mailgate.stores.blobs import BlobFeed
-from mailgate.stores.sqlite_messages import Delivered, NewBody, NewCopy, text
+from mailgate.stores.sql.messages import Delivered, NewBody, NewCopy, text
 from mailgate.wire.dots import WireForm
 
 KEY_OCTETS = 13             # of chance in the key of a delivery: never met again
@@ -33,7 +33,7 @@ def new_key() -> str:
 
 
 @implementer(IPreparedDelivery)
-class SqliteDelivery:
+class SqlDelivery:
     """Small messages wait in memory and go into their row; larger ones are fed to the blob store.
 
     `place(body, copies, all_or_nothing, delivery_id)` runs the transaction; `forget_blob(key)`

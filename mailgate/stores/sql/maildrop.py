@@ -14,9 +14,9 @@ from mailgate.interfaces import Content, IMaildrop
 from mailgate.model import Envelope
 from mailgate.stores.blobs import fetch_blob
 from mailgate.stores.readahead import Course
-from mailgate.stores.sqlite_database import Database
-from mailgate.stores.sqlite_leases import Lease
-from mailgate.stores.sqlite_messages import (
+from mailgate.stores.sql.database import Database
+from mailgate.stores.sql.leases import Lease
+from mailgate.stores.sql.messages import (
     BURIED_OCTETS,
     Snapshot,
     StoredBody,
@@ -31,7 +31,7 @@ ENVELOPE_OCTETS = 300           # of one, as the read-ahead store counts it
 
 
 @implementer(IMaildrop)
-class SqliteMaildrop:
+class SqlMaildrop:
     """The avatar of one POP login: a shared snapshot, a lease, and how far was read ahead."""
 
     __slots__ = ("listing", "_contents", "_database", "_ended", "_envelopes", "_inline_octets", "_lease",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from sqlite3 import Cursor
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, fail
@@ -23,7 +22,7 @@ from mailgate.model import Account, AppPassword, Habits, Login, Target
 from mailgate.names import check_domain, check_label, check_name, fold, login_candidates, split_address
 from mailgate.stores.account_changes import with_received, without_received
 from mailgate.stores.habits import read_habits
-from mailgate.stores.sqlite_credentials import (
+from mailgate.stores.sql.credentials import (
     APP_PASSWORDS,
     add_app_password,
     app_passwords,
@@ -36,9 +35,10 @@ from mailgate.stores.sqlite_credentials import (
     set_disabled,
     set_verifiers,
 )
-from mailgate.stores.sqlite_leases import refuse_if_held
-from mailgate.stores.sqlite_messages import find_maildrop, remove_by_key, text
-from mailgate.stores.sqlite_threads import ReaderThread, WriterThread
+from mailgate.stores.sql.cursor import Cursor
+from mailgate.stores.sql.database import IRunner
+from mailgate.stores.sql.leases import refuse_if_held
+from mailgate.stores.sql.messages import find_maildrop, remove_by_key, text
 
 _COLUMNS = """account.name, sdps, verifiers, addresses, domains, disabled, version,
     (SELECT max(at_ms) FROM maildrop JOIN login ON maildrop_id = maildrop.id
@@ -107,11 +107,10 @@ def add(cursor: Cursor, accounts: Sequence[Prepared], adopt: bool) -> None:
             _refuse_maildrop(cursor, key.key, adopt=adopt and key.key == fold(account.name))
         cursor.execute(
             "INSERT INTO account (key, name, sdps, disabled, version, verifiers, addresses, domains)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (fold(account.name), account.name, account.sdps, account.disabled, new_version(cursor),
              json.dumps(account.verifiers), json.dumps(account.addresses), json.dumps(account.domains)))
-        assert cursor.lastrowid is not None
-        _insert_keys(cursor, cursor.lastrowid, keys)
+        _insert_keys(cursor, cursor.fetchall()[0][0], keys)
 
 
 def _refuse_maildrop(cursor: Cursor, key: str, *, adopt: bool) -> None:
@@ -277,10 +276,10 @@ def _account(name: str, sdps: int, verifiers: str, addresses: str, domains: str,
 
 
 @implementer(IAccountStore)
-class SqliteAccounts:
-    """The accounts of a `SqliteStore`."""
+class SqlAccounts:
+    """The accounts of a store over SQL."""
 
-    def __init__(self, reader: ReaderThread, writer: WriterThread) -> None:
+    def __init__(self, reader: IRunner, writer: IRunner) -> None:
         self._reader = reader
         self._writer = writer
 

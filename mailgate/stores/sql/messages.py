@@ -11,12 +11,12 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from sqlite3 import Cursor
 from typing import NamedTuple
 
 from mailgate.errors import NoSuchRecipient, OverQuota, StoreUnavailable
 from mailgate.model import EMPTY_LISTING, Envelope, ScanListing
-from mailgate.stores.sqlite_leases import (
+from mailgate.stores.sql.cursor import Cursor
+from mailgate.stores.sql.leases import (
     NOW_MS,
     Lease,
     make_maildrop,
@@ -235,8 +235,8 @@ def _with_old_id(cursor: Cursor, drop: _Drop, copy: NewCopy) -> NewCopy:
 
 def _insert(cursor: Cursor, body: NewBody, refs: int, drops: dict[str, _Drop]) -> None:
     cursor.execute("INSERT INTO body (refs, octets, wire_octets, head_octets, key, data)"
-                   " VALUES (?, ?, ?, ?, ?, ?)", (refs, *body))
-    body_id = cursor.lastrowid
+                   " VALUES (?, ?, ?, ?, ?, ?) RETURNING id", (refs, *body))
+    body_id = cursor.fetchall()[0][0]
     for key, drop in drops.items():
         if not drop.copies:
             continue

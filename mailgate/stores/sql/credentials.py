@@ -6,13 +6,13 @@ Functions of a cursor; those that change something run inside a transaction that
 from __future__ import annotations
 
 import json
-from sqlite3 import Cursor
 
 from mailgate.errors import NoSuchAccount, NoSuchEntry
 from mailgate.model import AppPassword
 from mailgate.names import fold
 from mailgate.stores.account_changes import refuse_more
-from mailgate.stores.sqlite_leases import NOW_MS
+from mailgate.stores.sql.cursor import Cursor
+from mailgate.stores.sql.leases import NOW_MS
 
 # All app passwords of the row of `account` that is looked at, as JSON: one look-up brings them along.
 APP_PASSWORDS = """

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from sqlite3 import Cursor
 from typing import NamedTuple
 
 from mailgate.errors import LeaseLost, LoginRefused, LoginTooSoon, MaildropInUse, StaleCredential
 from mailgate.stores.account_changes import USE_NOTED_MS
+from mailgate.stores.sql.cursor import Cursor
 
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 HOLDER_ID_OCTETS = 16
@@ -126,9 +126,9 @@ def _note_use(cursor: Cursor, wanted: Wanted, now_ms: int) -> None:
 
 def make_maildrop(cursor: Cursor, key: str, name: str) -> int:
     """Make an empty maildrop and return its id."""
-    cursor.execute("INSERT INTO maildrop (key, name) VALUES (?, ?)", (key, name))
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    cursor.execute("INSERT INTO maildrop (key, name) VALUES (?, ?) RETURNING id", (key, name))
+    row_id: int = cursor.fetchall()[0][0]
+    return row_id
 
 
 def _drop_dead(cursor: Cursor, maildrop_id: int, view: str, holder_id: str = "") -> None:
