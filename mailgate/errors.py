@@ -119,6 +119,14 @@ class StoreFull(StoreUnavailable):
     """No space is left where the store writes."""
 
 
+class NoSuchFolder(MailgateError):
+    """The maildrop has no folder of this name."""
+
+
+class FolderConflict(MailgateError):
+    """A folder's name that is ill-formed, taken, or one that cannot go: INBOX, or one that holds mail."""
+
+
 class LeaseLost(StoreUnavailable):
     """The session's lease ran out or was taken over; nothing was removed."""
 

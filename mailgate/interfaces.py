@@ -6,13 +6,14 @@ comes out is a bug and answers as an outage.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Union
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from mailgate.model import (
+    INBOX,
     Account,
     Admission,
     AppPassword,
@@ -22,6 +23,7 @@ from mailgate.model import (
     Login,
     Placement,
     ScramSecret,
+    SpoolMessage,
     Target,
 )
 
@@ -154,8 +156,27 @@ class IMaildropStore(Interface):
     def deliver() -> IDelivery:
         """Begin a delivery. Costs nothing until octets come."""
 
-    def scan(maildrop: str) -> Deferred[list[Listed]]:
-        """Return what the maildrop holds now, without a lease. Empty for an unknown maildrop."""
+    def maildrops() -> Deferred[list[str]]:
+        """Return the names of all maildrops that are known to the store, in order."""
+
+    def scan(maildrop: str, folder: str = INBOX) -> Deferred[list[Listed]]:
+        """Return what a folder holds now, without a lease. Empty for an unknown maildrop or folder."""
+
+    def peek(maildrop: str, folder: str = INBOX) -> Deferred[IMaildrop]:
+        """Return what a folder holds now, to read it without a lease: `commit` raises LeaseLost.
+
+        A message that is removed meanwhile is NoSuchMessage. Its numbers and order are those that `scan`
+        shows at the same time.
+        """
+
+    def take_ids(maildrop: str, ids: Mapping[bytes, bytes]) -> Deferred[list[bytes]]:
+        """Give messages of the INBOX the unique-ids that another server gave them, by their present ones.
+
+        All or none, in one transaction where the store has such. An id that no message has is passed over;
+        the present ids of those whose new id another message has or had are returned, and they stay as
+        they are. Ids that were given up are not given to other messages.
+        Raises: MaildropInUse, MessageMalformed for an id that POP3 cannot carry, StoreUnavailable.
+        """
 
     def remove(maildrop: str) -> Deferred[None]:
         """Remove a maildrop and all it holds. Raises: MaildropInUse, StoreUnavailable."""
@@ -171,6 +192,123 @@ class IMaildropStore(Interface):
 
     def check() -> Deferred[list[str]]:
         """Return what is wrong with the store, one line a finding; empty when all is well."""
+
+
+class IFolderStore(Interface):
+    """What a maildrop store has beside the INBOX: folders and flags, for protocols that show them.
+
+    Folder names are parts divided by `/`, none of them empty, `.` or `..`, without control characters;
+    INBOX in any case is the one INBOX, which is always there. Messages are named by their unique-ids.
+    """
+
+    def folders(maildrop: str) -> Deferred[list[str]]:
+        """Return a maildrop's folders, INBOX first, the others in order. INBOX alone for an unknown one."""
+
+    def make_folder(maildrop: str, folder: str) -> Deferred[None]:
+        """Make an empty folder. Raises: FolderConflict, StoreUnavailable."""
+
+    def remove_folder(maildrop: str, folder: str) -> Deferred[None]:
+        """Remove an empty folder. Raises: NoSuchFolder; FolderConflict for INBOX or one with mail."""
+
+    def rename_folder(maildrop: str, folder: str, name: str) -> Deferred[None]:
+        """Rename a folder with all below it. Raises: NoSuchFolder, FolderConflict (also for INBOX)."""
+
+    def flag(maildrop: str, folder: str, unique_ids: Collection[bytes], *, add: str = "",
+             remove: str = "") -> Deferred[list[bytes]]:
+        """Set and take away flags (letters of FLAGS); return the ids that the folder has.
+
+        Raises: ValueError for other letters, StoreUnavailable.
+        """
+
+    def move(maildrop: str, folder: str, unique_ids: Collection[bytes], target: str) -> Deferred[list[bytes]]:
+        """Move messages to another folder, unique-ids kept; return the ids that were moved.
+
+        Nothing leaves the INBOX while a session may see it. Raises: NoSuchFolder, MaildropInUse,
+        StoreUnavailable.
+        """
+
+
+class ISpool(Interface):
+    """One maildrop's mail as other programs keep it: a Maildir, an mbox. Calls block: they run in threads.
+
+    A spool holds no lock between calls. One object serves one session, and one call at a time.
+    """
+
+    def scan(known: Mapping[bytes, bytes]) -> tuple[Sequence[SpoolMessage], Mapping[bytes, bytes]]:
+        """Return the messages in order, and what is to be remembered of them from now on, by name.
+
+        `known` is what earlier scans asked to remember: so that no message is read twice, and keeps
+        the unique-id that it once had. What is not in the answer is forgotten.
+        Raises: StoreUnavailable, also where the files' locks cannot be had.
+        """
+
+    def open(name: bytes) -> ISpoolReader:
+        """Begin to read a message of the last scan. Raises: NoSuchMessage, StoreUnavailable."""
+
+    def plan(names: Collection[bytes]) -> tuple[bytes, Iterable[bytes] | None]:
+        """Return how to remove messages of the last scan: a journal, and what it needs beside it.
+
+        Changes nothing. The journal is small; what lies beside it is stored under a key as a body is,
+        and comes back to `carry_out` as a reader of the same octets.
+        Raises: StoreUnavailable, also where other programs have changed what was scanned.
+        """
+
+    def carry_out(journal: bytes, beside: IBlobReader | None) -> None:
+        """Remove what a journal says. May have been begun before, by a process that died in it.
+
+        Raises: StoreUnavailable, and then it will be called again, by the next session before its scan.
+        """
+
+    def deliver(content: IBlobReader, placement: Placement) -> bytes | None:
+        """Add a message durably, without disturbing others; return its name, if it is known already.
+
+        `content` is the message with its preamble, in CRLF form and not byte-stuffed.
+        Raises: StoreFull, StoreUnavailable.
+        """
+
+
+class ISpoolReader(Interface):
+    """Blocking; used by one thread at a time."""
+
+    def read(octets: int) -> bytes:
+        """Return the next octets of the message as other programs keep it (any line ends); empty at its end.
+
+        Raises: StoreUnavailable.
+        """
+
+    def close() -> None:
+        """Free the reader. May be called twice."""
+
+
+class ISpoolRecords(Interface):
+    """What the shared metadata keeps for maildrops whose mail lies in files of other programs."""
+
+    def take(admission: Admission) -> Deferred[ITenure]:
+        """Verify the admission and take the lease of its view. Raises: what `IMaildropStore.open` does."""
+
+
+class ITenure(Interface):
+    """The lease of a session on such a maildrop, and what is remembered of its messages."""
+
+    known = Attribute("Mapping[bytes, bytes]: what is remembered, by name of message")
+    journal = Attribute("tuple[bytes, str | None] | None: a removal that was decided and may not have been"
+                        " carried out, with the key of the blob that belongs to it")
+
+    def remember(known: Mapping[bytes, bytes]) -> Deferred[None]:
+        """Remember this in place of what is now; costs what has changed. Raises: StoreUnavailable."""
+
+    def decide(journal: bytes, blob_key: str | None) -> Deferred[None]:
+        """Write a removal down for good, if the lease is still held: from here on it will be carried out.
+
+        Raises: LeaseLost or StoreUnavailable: then nothing was decided (or, where the outcome of the
+        commit could not be learnt, nothing is promised).
+        """
+
+    def carried_out(gone: Collection[bytes]) -> Deferred[None]:
+        """Forget the journal and these messages. Raises: StoreUnavailable."""
+
+    def release() -> Deferred[None]:
+        """Give up the lease. May be called at any time, and twice; never fails."""
 
 
 class IAccountStore(Interface):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
+INBOX = "INBOX"                     # the folder that every maildrop has; POP3 shows it
+FLAGS = "DFPRST"                    # draft, flagged, passed on, replied to, seen, trashed: as in Maildir
 MOST_APP_PASSWORDS = 64             # of one account
 MOST_CHOSEN_APP_PASSWORDS = 4       # their hashes are slow, and a wrong password is held against each of them
 
@@ -36,15 +38,29 @@ class Placement(NamedTuple):
     unique_id: bytes | None = None
     identity: bytes | None = None
     account: bool | None = None     # the maildrop is an account's of the store; no account's; not said
+    folder: str = INBOX         # made, if the maildrop has none such
+    flags: str = ""             # letters of FLAGS, in that order
 
 
 class Listed(NamedTuple):
-    """One line of `mailgate maildrop list`."""
+    """One message of a maildrop's folder: a line of `mailgate maildrop list`."""
 
     number: int         # 1..n
     octets: int         # CRLF line ends, before byte-stuffing, preamble counted
     unique_id: bytes
     envelope: Envelope
+    user: str | None = None     # key of the envelope recipient's local part: the SDPS view that shows it
+    flags: str = ""             # letters of FLAGS, in that order
+
+
+class SpoolMessage(NamedTuple):
+    """A message that lies in a file of other programs."""
+
+    name: bytes             # what it is known by for as long as it is there, and never another one
+    octets: int             # CRLF line ends, before byte-stuffing
+    unique_id: bytes
+    envelope: Envelope
+    flags: str = ""         # letters of FLAGS, in that order
 
 
 class ScanListing:
