@@ -1,9 +1,11 @@
 # make run    the demo service on loopback, from a fresh checkout
 # make test   the whole suite, from a fresh checkout; at its end a look at the hot paths, which fails nothing
 # make bench  the same work on mailgate and, where it is installed, Dovecot; see docs/benchmarks.rst
+# TEST_PROCESSES=4 runs the suite in so many processes; what measures time or memory runs alone, after it
 # PYTHON=python3.12 chooses another interpreter for a new .venv
 
 PYTHON ?= python3
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
@@ -15,8 +17,8 @@ run: $(VENV)/.installed
 
 test: system-packages $(VENV)/.installed-test lint types
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest
-	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --fail-under=85
 	-@$(BIN)/python -m bench short
 

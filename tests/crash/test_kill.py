@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.crash.dialogue import Lmtp, Pop3
@@ -21,6 +22,8 @@ from tests.crash.lanes import LARGE_OCTETS, NAMES, SENDER, SMALL_OCTETS, Job, La
 from tests.crash.ledger import Copy, token_of
 from tests.crash.strace import attached, killing, needs_strace
 from tests.services import HOSTNAME, Service
+
+pytestmark = pytest.mark.alone
 
 LANES = 6
 RANDOM_ROUNDS = 72              # with servers that start fast

@@ -8,6 +8,7 @@ import struct
 import threading
 from random import Random
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.house import House
@@ -15,6 +16,8 @@ from tests.interop.measures import Costs, allow_descriptors, tell
 from tests.interop.talk import PASSWORD
 from tests.interop.texts import HELLO, large
 from tests.services import wait_for
+
+pytestmark = pytest.mark.alone
 
 IDLE_SESSIONS = 1000
 IDLE_OCTETS = 30_000        # of memory that one idle session may cost; a loose bound, see bench/ for figures

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.testing.certificates import Authority
@@ -19,6 +20,8 @@ from tests.interop.measures import tell
 from tests.interop.refused import MECHANISMS, Caller, Refusal, differ, likelihood
 from tests.interop.talk import PASSWORD
 from tests.services import HOSTNAME, Service, Site
+
+pytestmark = pytest.mark.alone
 
 DELAY_SECONDS = 0.5
 TRIALS = 15             # of each mechanism and reason

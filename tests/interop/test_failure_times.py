@@ -5,11 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.house import House
 from tests.interop.measures import tell
 from tests.interop.talk import PASSWORD
+
+pytestmark = pytest.mark.alone
 
 DELAY_SECONDS = 0.3
 ROUNDS = 3

@@ -8,10 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.measures import tell
 from tests.running import ROOT
+
+pytestmark = pytest.mark.alone
 
 HOSTILE = 500
 GOOD = 30

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.house import House
@@ -14,6 +15,8 @@ from tests.interop.measures import MEGABYTE, Costs, megabytes, tell
 from tests.interop.talk import Raw
 from tests.interop.texts import HELLO, large
 from tests.services import wait_for
+
+pytestmark = pytest.mark.alone
 
 BIG_OCTETS = 100 * MEGABYTE
 FLAT_OCTETS = 20 * MEGABYTE         # what one client may cost at most
