@@ -14,6 +14,7 @@ from mailgate.auth.abandoned import undone_if_abandoned
 from mailgate.auth.checkers import CheckerChain
 from mailgate.auth.credentials import Refused
 from mailgate.auth.outcomes import outcome_of
+from mailgate.auth.realm import MaildropRealm
 from mailgate.errors import LoginRefused, StaleCredential, StoreUnavailable
 
 
@@ -33,9 +34,10 @@ class MailgatePortal(Portal):
         Raises, by the Deferred: LoginRefused; UnhandledCredentials, if no checker takes credentials
         of this kind; whatever else checkers and realm raise.
         """
-        return Deferred.fromCoroutine(self._log_in(credentials, mind, interfaces))
+        return Deferred.fromCoroutine(self.log_in(credentials, mind, *interfaces))
 
-    async def _log_in(self, credentials: Any, mind: object, interfaces: tuple[Any, ...]) -> Any:
+    async def log_in(self, credentials: Any, mind: object, *interfaces: Any) -> Any:
+        """Do what `login` does, for callers that are coroutines: without a Deferred between."""
         checker = self._checker_for(credentials)
         try:
             try:
@@ -55,6 +57,8 @@ class MailgatePortal(Portal):
             avatar_id = await checker.ask(credentials)
         else:
             avatar_id = await outcome_of(checker.requestAvatarId, credentials)
+        if isinstance(self.realm, MaildropRealm):
+            return await self.realm.open(avatar_id, *interfaces)
         avatar = maybeDeferred(self.realm.requestAvatar, avatar_id, mind, *interfaces)
         return await undone_if_abandoned(avatar, _log_out)
 

@@ -49,14 +49,22 @@ class MaildropRealm:
         account of the store answers to; what else `IMaildropStore.open` raises. Raises:
         NotImplementedError, if no interface is served here.
         """
+        return Deferred.fromCoroutine(self._open(avatarId, *self._served(interfaces)))
+
+    async def open(self, avatar_id: Any, *interfaces: Any) -> Avatar:
+        """Do what `requestAvatar` does, for callers that are coroutines: without a Deferred between."""
+        return await self._open(avatar_id, *self._served(interfaces))
+
+    def _served(self, interfaces: tuple[Any, ...]) -> tuple[Any, Callable[[IMaildrop], Any] | None]:
+        """Return the first interface that is served, and what makes it of an IMaildrop."""
         for interface in interfaces:
             if interface is IMaildrop:
-                return Deferred.fromCoroutine(self._open(interface, avatarId, None))
+                return interface, None
             if interface is IMailboxPOP3 and self._mailbox is not None:
-                return Deferred.fromCoroutine(self._open(interface, avatarId, self._mailbox))
+                return interface, self._mailbox
         raise NotImplementedError(f"{type(self).__name__} serves none of {interfaces}")
 
-    async def _open(self, interface: Any, avatar_id: Any,
+    async def _open(self, avatar_id: Any, interface: Any,
                     adapt: Callable[[IMaildrop], Any] | None) -> Avatar:
         admission = self._admission(avatar_id)
         try:

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from mailgate.net.faults import as_fault
 from mailgate.net.progress import octets_taken
 from mailgate.net.relayed import is_secure
-from mailgate.net.sending import send_at_once
+from mailgate.net.sending import close_soon, send_at_once
 from mailgate.net.tls import Secured, hindrance, secured
 from mailgate.wire.shown import shown
 
@@ -155,9 +155,13 @@ class Connection(Protocol):
     # Octets out, and the end ------------------------------------------------------------------
 
     def _write(self, octets: list[bytes]) -> None:
-        """Let octets leave, in one write; empties the list. There is no other way out."""
+        """Let octets leave, in one write; empties the list."""
         data = b"".join(octets)
         octets.clear()
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        """Let octets leave. There is no other way out."""
         if not data or self.transport is None or self._closing:
             return
         self._burst += len(data)
@@ -193,7 +197,7 @@ class Connection(Protocol):
                 self._paused = False
                 self.transport.resumeProducing()    # inside TLS the client's farewell has to be read
             self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            close_soon(self.transport)
 
     def cut(self) -> None:
         """End the connection at once; what was not taken yet is lost."""

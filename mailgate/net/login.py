@@ -6,7 +6,7 @@ factory's `Attempts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from mailgate.auth.credentials import credentials_of
 from mailgate.auth.outcomes import outcome_of
+from mailgate.auth.portal import MailgatePortal
 from mailgate.errors import LoginRefused, MailgateError, TooManyLogins, Undecided
 from mailgate.interfaces import IMaildrop
 from mailgate.net.attempts import NAME_OCTETS, Attempt
@@ -67,8 +68,7 @@ class LoginConnection(Connection):
         """Return the maildrop of the claim. A client that is gone by then is logged out at once."""
         try:
             attempt = self._begin_attempt(ask.claim.name)
-            interface, avatar, self._logout = await outcome_of(
-                self.factory.portal.login, self._credentials(ask.claim), None, IMaildrop, IMailboxPOP3)
+            interface, avatar, self._logout = await self._ask_portal(self._credentials(ask.claim))
             maildrop = avatar if interface is IMaildrop else await outcome_of(open_mailbox, avatar)
         except BaseException:
             await self._leave()                     # after -ERR no lock is kept (RFC 1939 section 4)
@@ -81,6 +81,12 @@ class LoginConnection(Connection):
         else:
             self.factory.attempts.opened(attempt)
         return maildrop
+
+    def _ask_portal(self, credentials: Any) -> Awaitable[Any]:
+        portal, interfaces = self.factory.portal, (IMaildrop, IMailboxPOP3)
+        if isinstance(portal, MailgatePortal):
+            return portal.log_in(credentials, None, *interfaces)
+        return outcome_of(portal.login, credentials, None, *interfaces)
 
     def _refuse(self, ask: Refuse) -> object:
         """Fail as a login fails that the portal judged."""

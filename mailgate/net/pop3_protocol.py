@@ -77,6 +77,21 @@ class POP3Protocol(LoginConnection):
         self._began = self.factory.clock.seconds()
         super().connectionMade()
 
+    def dataReceived(self, data: bytes) -> None:
+        """Take octets; what can be answered at once is answered in this turn, in one write."""
+        if self._closing or self._congested or self._unread or self._due is not None:
+            super().dataReceived(data)
+            return
+        reply = self._session.answer(data)
+        if reply is None:
+            super().dataReceived(data)
+            return
+        self._heard = self.factory.clock.seconds()
+        if isinstance(reply, bytes):
+            self._send(reply)
+        else:
+            self._run(reply)
+
     def readConnectionLost(self) -> None:
         """Go on with what the client said before it closed its half; then close, unless QUIT does.
 
@@ -182,8 +197,7 @@ class POP3Protocol(LoginConnection):
                 if result is LATER:
                     break
                 turn = session.outcome(result)
-            elif (session.pending and not session.asking and not self._congested
-                  and not self._closing):
+            elif session.can_go_on and not self._congested and not self._closing:
                 if turns >= MOST_TURNS:
                     self._let_others()
                     break
@@ -204,7 +218,8 @@ class POP3Protocol(LoginConnection):
             if not self._count_unread(0 if gone else session.pending):
                 self._drop_unread(waits)
         if not self._half_closed:
-            self._bound_backlog(session.pending if waits else 0)
+            if waits or self._paused:
+                self._bound_backlog(session.pending if waits else 0)
         elif not waits and not self._closing:
             self._close()
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.tcp import Server
+from twisted.python.failure import Failure
 
 
 def send_at_once(transport: Any, octets: bytes) -> bytes:
@@ -19,9 +21,32 @@ def send_at_once(transport: Any, octets: bytes) -> bytes:
     started TLS looks as before), and for other transports than those of TCP. A connection that is
     lost is told of by `write`, as ever.
     """
-    # Twisted has no word for "nothing is queued"; tests/net/test_sending.py holds it to these names.
-    if (type(transport) is not Server or transport.TLS or transport._tempDataBuffer
-            or transport.dataBuffer or not transport.connected or transport.disconnecting):
+    if not _is_idle(transport):
         return octets
-    sent = transport.writeSomeData(octets)
-    return octets[sent:] if isinstance(sent, int) else octets
+    try:
+        sent = transport.socket.send(octets)
+    except OSError:     # no room, or no connection: what becomes of it is the transport's business
+        return octets
+    return octets[sent:]
+
+
+def close_soon(transport: Any) -> None:
+    """Lose a connection in the reactor's next turn, without waiting for room where nothing is to be sent."""
+    if not _is_idle(transport):
+        transport.loseConnection()
+        return
+    transport.stopReading()
+    transport.disconnecting = True
+    transport.reactor.callLater(0, _lose, transport)
+
+
+def _lose(transport: Any) -> None:
+    if transport.connected:
+        transport.connectionLost(Failure(ConnectionDone()))
+
+
+def _is_idle(transport: Any) -> bool:
+    """Return whether a transport is a plain one of TCP that stands, with nothing waiting to be sent."""
+    # Twisted has no word for "nothing is queued"; tests/net/test_sending.py holds it to these names.
+    return (type(transport) is Server and not transport.TLS and not transport._tempDataBuffer
+            and not transport.dataBuffer and bool(transport.connected) and not transport.disconnecting)

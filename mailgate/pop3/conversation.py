@@ -59,6 +59,20 @@ class Conversation:
         if self.state is not State.UPDATE:
             self._lines.feed(data)
 
+    def answer(self, data: bytes) -> Reply | None:
+        """Answer octets that are one whole command behind the login, with nothing waiting before it.
+
+        That is what clients send that do not pipeline: half the way of `receive` and `advance`, which
+        have to take what is anything else. None: it is, and nothing was taken.
+        """
+        if (self.state is not State.TRANSACTION or self._finish is not None
+                or data.find(b"\n") != len(data) - 1 or not self._lines.takes(data)):
+            return None
+        try:
+            return self._command(data[:-2] if data[-2:] == b"\r\n" else data[:-1])
+        except MailgateError as fault:
+            return self._refused(fault)
+
     @property
     def pending(self) -> int:
         """Octets that were received and not read yet."""
@@ -67,6 +81,11 @@ class Conversation:
     def drop_line(self) -> None:
         """Forget what waits: the beginning of a line that is too long, by what the shell knows."""
         self._lines.drop_line()
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether there is something to read, and no ask open that it has to wait for."""
+        return self._finish is None and not self._lines.is_empty()
 
     @property
     def asking(self) -> bool:
@@ -87,15 +106,17 @@ class Conversation:
 
         At most so many that others need not wait long: there may be more.
         """
+        if self._finish is not None or self.state is State.UPDATE:
+            return NOTHING
         replies_sent: list[bytes] = []
         size = 0
+        next_line = self._lines.next_line
+        authorizing = self.state is State.AUTHORIZATION     # until an outcome: that ends a turn
         for _ in range(COMMANDS_A_TURN):
-            if self._finish is not None or self.state is State.UPDATE or size >= OUTPUT_TURN_OCTETS:
-                break
-            if self.state is State.AUTHORIZATION:
+            if authorizing:
                 self._set_line_limit()
             try:
-                line = self._lines.next_line()
+                line = next_line()
                 if line is None:
                     break
                 reply = self._command(line) if self._exchange is None else self._response(line)
@@ -104,6 +125,8 @@ class Conversation:
             if isinstance(reply, bytes):
                 replies_sent.append(reply)
                 size += len(reply)
+                if size >= OUTPUT_TURN_OCTETS:
+                    break
             else:
                 replies_sent.append(reply.octets)
                 return Turn(b"".join(replies_sent), reply.then)
@@ -134,9 +157,14 @@ class Conversation:
             raise BadCommand(f"{word!r} is not offered here")
         if self._name is not None and rule.method != "on_pass":
             self._name = None           # PASS counts only directly after USER (RFC 1939 section 7)
-        args = [rest] if rule.tail else rest.rstrip(b" ").split(b" ")
-        if args == [b""]:
+        if not rest:
             args = []
+        elif rule.tail or b" " not in rest:
+            args = [rest]
+        else:
+            args = rest.rstrip(b" ").split(b" ")
+            if args == [b""]:
+                args = []
         if not rule.least <= len(args) <= rule.most:
             raise BadCommand(f"{word!r} with {len(args)} arguments")
         reply = method(self, *args)

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 CAPACITY_OCTETS = 16 * 1024 * 1024
 ENTRY_OCTETS = 200              # what an entry costs beside its content
 LONGEST_RUN = 32                # messages
+FIRST_RUN = 8                   # messages, of a client that begins at the first: it will want the others
 LARGEST_RUN_OCTETS = 256 * 1024
 
 T = TypeVar("T")
@@ -55,7 +56,8 @@ class Course:
     """How one session goes through its messages, and how many to read at once next time.
 
     The run doubles while the client goes on in order in the same way (`kind`: whole messages, or
-    TOP with one number of lines) and starts again at one message when it does not.
+    TOP with one number of lines) and starts again when it does not: with one message, or with
+    FIRST_RUN where a client begins at the first.
     """
 
     __slots__ = ("kind", "_next", "_run", "_end")
@@ -106,4 +108,6 @@ class Course:
         Where more sessions read ahead than there is room for, each would else read all of it again
         and again.
         """
-        return 1 if index < self._end else min(self._run * 2, LONGEST_RUN) or 1
+        if index < self._end:
+            return 1
+        return min(self._run * 2, LONGEST_RUN) or (FIRST_RUN if index == 0 else 1)

@@ -75,6 +75,14 @@ class LineFramer:
         """How many octets wait to be taken."""
         return len(self._buffer) - self._position
 
+    def takes(self, line: bytes) -> bool:
+        """Return whether a line with its end would be the next one, and is within the limit."""
+        return not self._overflow and self._position >= len(self._buffer) and len(line) <= self.limit
+
+    def is_empty(self) -> bool:
+        """Return whether no octets wait to be taken."""
+        return self._position >= len(self._buffer)
+
     def drop_line(self) -> None:
         """Forget every octet that waits; the line that they belong to is too long."""
         self._overflow = True

@@ -9,15 +9,18 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from mailgate.net.connection import BURST_OCTETS, Connection
 from mailgate.net.factory import ServerFactory
-from mailgate.net.sending import send_at_once
+from mailgate.net.sending import close_soon, send_at_once
 from mailgate.testing.certificates import Authority
 from tests.net.secure import NAME, server_tls
 
@@ -110,6 +113,47 @@ class SendAtOnceTests(_WithTransport):
         self.assertEqual((self.transport._tempDataBuffer, self.transport.dataBuffer), ([], b""))
         self.transport.write(b"queued")
         self.assertEqual(self.transport._tempDataBuffer, [b"queued"])
+
+
+class CloseSoonTests(_WithTransport):
+    """A connection with nothing to send is lost without waiting for room to send it."""
+
+    async def test_idle(self) -> None:
+        """The client finds the end behind what was sent, and the protocol is told once, as ever."""
+        lost: list[Failure] = []
+        self.transport.protocol.connectionLost = lost.append
+        send_at_once(self.transport, b"+OK goodbye\r\n")
+        close_soon(self.transport)
+        self.assertEqual((lost, self.transport.disconnecting), ([], True))      # not in the caller's midst
+        self.assertEqual(send_at_once(self.transport, b"late"), b"late")
+        self.assertEqual(await deferToThread(self._all), b"+OK goodbye\r\n")
+        self.assertEqual([type(failure.value) for failure in lost], [ConnectionDone])
+        self.assertNotIn(self.transport, reactor.getReaders() + reactor.getWriters())
+
+    async def test_what_is_queued_is_sent_first(self) -> None:
+        self.transport.write(b"queued")
+        close_soon(self.transport)
+        self.assertEqual(await deferToThread(self._all), b"queued")
+
+    async def test_lost_before_its_turn(self) -> None:
+        """The transport's own end, in the same turn, is the only one."""
+        lost: list[Failure] = []
+        self.transport.protocol.connectionLost = lost.append
+        close_soon(self.transport)
+        self.transport.abortConnection()
+        await deferLater(reactor, 0.01, lambda: None)
+        self.assertEqual(len(lost), 1)
+
+    def test_other_transports(self) -> None:
+        other = StringTransport()
+        close_soon(other)
+        self.assertTrue(other.disconnecting)
+
+    def _all(self) -> bytes:
+        pieces = []
+        while piece := self.client.recv(4096):
+            pieces.append(piece)
+        return b"".join(pieces)
 
 
 class BurstTests(_WithTransport):

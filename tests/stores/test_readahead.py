@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailgate.stores.readahead import ENTRY_OCTETS, LARGEST_RUN_OCTETS, LONGEST_RUN, Course, ReadAhead
+from mailgate.stores.readahead import (
+    ENTRY_OCTETS,
+    FIRST_RUN,
+    LARGEST_RUN_OCTETS,
+    LONGEST_RUN,
+    Course,
+    ReadAhead,
+)
 
 
 class ReadAheadTests(SynchronousTestCase):
@@ -73,9 +80,18 @@ class CourseTests(SynchronousTestCase):
         return runs
 
     def test_the_run_doubles(self) -> None:
-        """1, 2, 4 ... to the longest run, and never past the last message."""
+        """8, 16 ... to the longest run, and never past the last message."""
         lengths = [len(run) for run in self.runs([100] * 100)]
-        self.assertEqual(lengths, [1, 2, 4, 8, 16, LONGEST_RUN, LONGEST_RUN, 5])
+        self.assertEqual(lengths, [FIRST_RUN, 16, LONGEST_RUN, LONGEST_RUN, 12])
+
+    def test_who_begins_elsewhere_may_want_one(self) -> None:
+        """A client that leaves its mail here asks for the new messages alone: 1, 2, 4 ..."""
+        course, lengths = Course(), []
+        index = 50
+        while index < 80:
+            lengths.append(len(course.run(index, array("Q", [100] * 100), 65536)))
+            index += lengths[-1]
+        self.assertEqual(lengths, [1, 2, 4, 8, 16])
 
     def test_octets_bound_a_run(self) -> None:
         """Many middling messages are read in smaller runs."""
@@ -85,7 +101,7 @@ class CourseTests(SynchronousTestCase):
     def test_a_run_stops_before_a_large_message(self) -> None:
         """Which is read by itself when its turn comes."""
         self.assertEqual(self.runs([10, 10, 100, 10, 10, 10], most_octets=50),
-                         [range(1), range(1, 2), range(2, 6)])
+                         [range(2), range(2, 6)])
 
     def test_sizes_need_not_matter(self) -> None:
         """Envelopes are all small."""
@@ -95,21 +111,21 @@ class CourseTests(SynchronousTestCase):
         while index < 100:
             lengths.append(len(course.run_of_small(index, 100)))
             index += lengths[-1]
-        self.assertEqual(lengths, [1, 2, 4, 8, 16, 32, 32, 5])
+        self.assertEqual(lengths, [FIRST_RUN, 16, 32, 32, 12])
 
     def test_another_kind_or_place_starts_again(self) -> None:
         """And what was read ahead for the old course is told, to be forgotten."""
         course, sizes = Course(), array("Q", [10] * 50)
-        for index in (0, 1, 3):
+        for index in (0, 8):
             course.advance(index)
             course.run(index, sizes, 100)
-        self.assertEqual(course.leftovers(), range(4, 7))
-        self.assertTrue(course.goes_on(4, None))
-        self.assertFalse(course.goes_on(5, None) or course.goes_on(4, 0))
+        self.assertEqual(course.leftovers(), range(9, 24))
+        self.assertTrue(course.goes_on(9, None))
+        self.assertFalse(course.goes_on(10, None) or course.goes_on(9, 0))
         course.restart(0)
-        course.advance(20)
-        self.assertEqual((course.leftovers(), course.kind), (range(21, 0), 0))
-        self.assertEqual(course.run(20, sizes, 100), range(20, 21))
+        course.advance(30)
+        self.assertEqual((course.leftovers(), course.kind), (range(31, 0), 0))
+        self.assertEqual(course.run(30, sizes, 100), range(30, 31))
 
     @settings(deadline=None, max_examples=100)
     @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=80))
@@ -129,8 +145,8 @@ class EvictionTests(SynchronousTestCase):
         """A message that was read ahead and is asked for again is read alone, then runs grow anew."""
         course, sizes = Course(), array("Q", [100] * 100)
         lengths = []
-        for index in (0, 1, 3, 7, 9):       # 7 to 14 are read at 7; 9 is asked for, so it gave way
+        for index in (0, 8, 10):        # 8 to 23 are read at 8; 10 is asked for, so it gave way
             lengths.append(len(course.run(index, sizes, 1000)))
-        self.assertEqual([1, 2, 4, 8, 1], lengths)
-        self.assertEqual(2, len(course.run(10, sizes, 1000)))
-        self.assertEqual([4, 1], [len(course.run_of_small(12, 100)), len(course.run_of_small(13, 100))])
+        self.assertEqual([8, 16, 1], lengths)
+        self.assertEqual(2, len(course.run(11, sizes, 1000)))
+        self.assertEqual([4, 1], [len(course.run_of_small(13, 100)), len(course.run_of_small(14, 100))])
