@@ -131,6 +131,10 @@ class LeaseLost(StoreUnavailable):
     """The session's lease ran out or was taken over; nothing was removed."""
 
 
+class PartlyRemoved(StoreUnavailable):
+    """Of a maildrop that is merged from several stores, some removed what was marked, and some could not."""
+
+
 # Delivery ---------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from typing import Any, Union
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from mailgate.errors import MailgateError
 from mailgate.model import (
     INBOX,
     Account,
@@ -21,6 +22,7 @@ from mailgate.model import (
     Habits,
     Listed,
     Login,
+    Note,
     Placement,
     ScramSecret,
     SpoolMessage,
@@ -149,8 +151,9 @@ class IMaildropStore(Interface):
         one from the same address was less than a minute ago.
 
         Raises: MaildropInUse; StaleCredential, if the account is gone, disabled or has another
-        credential version; LoginRefused, if the admission names no account and its maildrop's name
-        is one that an account of the store answers to exactly; LoginTooSoon; StoreUnavailable.
+        credential version; LoginRefused, if the admission names no account, is not `judged`, and its
+        maildrop's name is one that an account of the store answers to exactly; LoginTooSoon;
+        StoreUnavailable.
         """
 
     def deliver() -> IDelivery:
@@ -174,7 +177,8 @@ class IMaildropStore(Interface):
 
         All or none, in one transaction where the store has such. An id that no message has is passed over;
         the present ids of those whose new id another message has or had are returned, and they stay as
-        they are. Ids that were given up are not given to other messages.
+        they are. Ids that were given up are not given to other messages, and those taken count as
+        identities of an import: `IDelivery.commit` takes no placement with one of them any more.
         Raises: MaildropInUse, MessageMalformed for an id that POP3 cannot carry, StoreUnavailable.
         """
 
@@ -197,8 +201,10 @@ class IMaildropStore(Interface):
 class IFolderStore(Interface):
     """What a maildrop store has beside the INBOX: folders and flags, for protocols that show them.
 
-    Folder names are parts divided by `/`, none of them empty, `.` or `..`, without control characters;
-    INBOX in any case is the one INBOX, which is always there. Messages are named by their unique-ids.
+    Folder names are what `names.check_folder` returns: parts divided by `/`, none of them empty, `.` or
+    `..`, without control characters; INBOX in any case is the one INBOX, which is always there. A folder
+    need not have one for each part of its name: `a/b` may be there without `a`. Messages are named by
+    their unique-ids; those that the folder does not have are passed over.
     """
 
     def folders(maildrop: str) -> Deferred[list[str]]:
@@ -208,24 +214,54 @@ class IFolderStore(Interface):
         """Make an empty folder. Raises: FolderConflict, StoreUnavailable."""
 
     def remove_folder(maildrop: str, folder: str) -> Deferred[None]:
-        """Remove an empty folder. Raises: NoSuchFolder; FolderConflict for INBOX or one with mail."""
+        """Remove an empty folder; those below it stay.
+
+        Raises: NoSuchFolder; FolderConflict for INBOX or one with mail.
+        """
 
     def rename_folder(maildrop: str, folder: str, name: str) -> Deferred[None]:
         """Rename a folder with all below it. Raises: NoSuchFolder, FolderConflict (also for INBOX)."""
 
     def flag(maildrop: str, folder: str, unique_ids: Collection[bytes], *, add: str = "",
              remove: str = "") -> Deferred[list[bytes]]:
-        """Set and take away flags (letters of FLAGS); return the ids that the folder has.
+        """Set and take away flags (letters of FLAGS); return the ids that the folder has, in its order.
 
+        A letter that is both is set. Sessions do not mind.
         Raises: ValueError for other letters, StoreUnavailable.
         """
 
     def move(maildrop: str, folder: str, unique_ids: Collection[bytes], target: str) -> Deferred[list[bytes]]:
-        """Move messages to another folder, unique-ids kept; return the ids that were moved.
+        """Move messages to another folder, unique-ids and flags kept; return the ids that were moved.
 
+        All or none, in one transaction where the store has such. They stand after what the target
+        holds, in the order that they had; where they are in the target already they stay as they are.
         Nothing leaves the INBOX while a session may see it. Raises: NoSuchFolder, MaildropInUse,
         StoreUnavailable.
         """
+
+    def copy(maildrop: str, folder: str, unique_ids: Collection[bytes], target: str) -> Deferred[list[bytes]]:
+        """Copy messages, also within a folder; return the fresh unique-ids of the copies, in their order.
+
+        Envelope and flags are the original's. All or none, in one transaction where the store has such;
+        they stand after what the target holds. Raises: NoSuchFolder, OverQuota, StoreUnavailable.
+        """
+
+    def expunge(maildrop: str, folder: str, unique_ids: Collection[bytes]) -> Deferred[list[bytes]]:
+        """Remove messages for good; return the ids that were removed. Never while a session may see one.
+
+        All or none, in one transaction where the store has such.
+        Raises: NoSuchFolder, MaildropInUse, StoreUnavailable.
+        """
+
+
+class IImportRecords(Interface):
+    """What a maildrop store remembers of imported messages for good: none of them comes twice."""
+
+    def imported(maildrop: str) -> Deferred[Sequence[tuple[bytes, bytes | None]]]:
+        """Return the unique-ids that were imported, each with its identity; without one: an id given up."""
+
+    def note_imported(maildrop: str, records: Sequence[tuple[bytes, bytes | None]]) -> Deferred[None]:
+        """Remember more of them, as if they had been imported. What is known already stays as it is."""
 
 
 class ISpool(Interface):
@@ -256,8 +292,13 @@ class ISpool(Interface):
     def carry_out(journal: bytes, beside: IBlobReader | None) -> None:
         """Remove what a journal says. May have been begun before, by a process that died in it.
 
+        May also come late, from a process that slept: when the next session has carried it out, and the
+        mail has changed since. Then it changes nothing more.
         Raises: StoreUnavailable, and then it will be called again, by the next session before its scan.
         """
+
+    def learnt() -> Mapping[bytes, bytes]:
+        """Return what reading has shown otherwise than the last scan did: to be remembered, by name."""
 
     def deliver(content: IBlobReader, placement: Placement) -> bytes | None:
         """Add a message durably, without disturbing others; return its name, if it is known already.
@@ -281,31 +322,91 @@ class ISpoolReader(Interface):
 
 
 class ISpoolRecords(Interface):
-    """What the shared metadata keeps for maildrops whose mail lies in files of other programs."""
+    """What the shared metadata keeps for maildrops whose mail lies in files of other programs.
+
+    Each folder of a maildrop has records of its own; admissions are for the INBOX.
+    """
 
     def take(admission: Admission) -> Deferred[ITenure]:
         """Verify the admission and take the lease of its view. Raises: what `IMaildropStore.open` does."""
+
+    def hold(maildrop: str, folder: str = INBOX, *, make: bool = False) -> Deferred[ITenure | None]:
+        """Take the lease of a whole maildrop for upkeep; of one that is unknown None, or make it known.
+
+        Raises: MaildropInUse, StoreUnavailable.
+        """
+
+    def look(maildrop: str, folder: str = INBOX) -> Deferred[ITenure | None]:
+        """Return what is remembered, without a lease: `decide` raises LeaseLost. None: unknown maildrop."""
+
+    def accept(placements: Sequence[Placement],
+               delivery_id: str | None) -> Deferred[list[bool | MailgateError]]:
+        """Return whom a delivery is to be written for: True; False, if it was written before; or why not."""
+
+    def delivered(placement: Placement, delivery_id: str | None, name: bytes | None) -> Deferred[None]:
+        """Remember, durably, that a message was written: what `IDelivery.commit` says of ids and identities.
+
+        Under `name`, if it is known, envelope, user and unique-id are kept as the placement says.
+        """
+
+    def know(maildrop: str) -> Deferred[None]:
+        """Make a maildrop known, if it is not. Raises: StoreUnavailable."""
+
+    def note(maildrop: str, folder: str, notes: Mapping[bytes, Note],
+             known: Mapping[bytes, bytes] = {}) -> Deferred[None]:
+        """Note what is known of messages of a folder, by name, and what a spool wants to remember of them.
+
+        Raises: StoreUnavailable.
+        """
+
+    def rename_folders(maildrop: str, names: Mapping[str, str]) -> Deferred[None]:
+        """Keep what is remembered of folders under other names, by the old ones. Raises: StoreUnavailable."""
+
+    def forget(maildrop: str) -> Deferred[None]:
+        """Remove all that is known of a maildrop. Raises: MaildropInUse, StoreUnavailable."""
 
 
 class ITenure(Interface):
     """The lease of a session on such a maildrop, and what is remembered of its messages."""
 
-    known = Attribute("Mapping[bytes, bytes]: what is remembered, by name of message")
+    known = Attribute("Mapping[bytes, bytes]: what a spool asked to remember, by name of message")
+    notes = Attribute("Mapping[bytes, Note]: what the store itself knows of messages, by name")
     journal = Attribute("tuple[bytes, str | None] | None: a removal that was decided and may not have been"
                         " carried out, with the key of the blob that belongs to it")
 
-    def remember(known: Mapping[bytes, bytes]) -> Deferred[None]:
-        """Remember this in place of what is now; costs what has changed. Raises: StoreUnavailable."""
+    def remember(known: Mapping[bytes, bytes]) -> Deferred[bool]:
+        """Remember this in place of what is now; costs what has changed.
 
-    def decide(journal: bytes, blob_key: str | None) -> Deferred[None]:
+        Returns False, and remembers nothing, if somebody else did since `known` was read: then that is
+        what `known` has now. Raises: StoreUnavailable.
+        """
+
+    def amend(known: Mapping[bytes, bytes | None]) -> Deferred[None]:
+        """Remember something else of these messages, or (None) nothing. Raises: StoreUnavailable."""
+
+    def rename(ids: Mapping[bytes, bytes | None], used: Collection[bytes] = ()) -> Deferred[None]:
+        """Note the unique-ids of messages, by name; None: the spool's own. Raises: StoreUnavailable.
+
+        No other message ever gets one of those that are `used`.
+        """
+
+    def used(ids: Collection[bytes]) -> Deferred[Collection[bytes]]:
+        """Return which of some unique-ids are, or were, noted or imported ones. Raises: StoreUnavailable."""
+
+    def decide(journal: bytes, blob_key: str | None) -> Deferred[bool]:
         """Write a removal down for good, if the lease is still held: from here on it will be carried out.
 
+        Returns False, and decides nothing, while there is another journal: that one has to be carried out
+        first, and then `journal` has it.
         Raises: LeaseLost or StoreUnavailable: then nothing was decided (or, where the outcome of the
         commit could not be learnt, nothing is promised).
         """
 
     def carried_out(gone: Collection[bytes]) -> Deferred[None]:
-        """Forget the journal and these messages. Raises: StoreUnavailable."""
+        """Forget the journal that is known or was decided here, and these messages.
+
+        Raises: StoreUnavailable.
+        """
 
     def release() -> Deferred[None]:
         """Give up the lease. May be called at any time, and twice; never fails."""
@@ -372,6 +473,13 @@ class IAccountStore(Interface):
         Raises: NoSuchAccount; NoSuchEntry, if there is none of this label.
         """
 
+    def restore(account: Account, app_passwords: Sequence[AppPassword]) -> Deferred[None]:
+        """Make an account what another store had, with its app passwords and their uses; in one transaction.
+
+        One that is there is replaced, its maildrop stays; its credential version is a fresh one. The later
+        of both last logins is kept. Raises: what `add` raises.
+        """
+
     def set_disabled(name: str, disabled: bool) -> Deferred[None]:
         """Disable or enable; the credential version grows. Raises: NoSuchAccount."""
 
@@ -397,12 +505,16 @@ class IAccountStore(Interface):
     def server_secret() -> Deferred[bytes]:
         """Return 32 random octets that the store keeps for all its processes and tells nobody else."""
 
+    def take_secret(octets: bytes) -> Deferred[bool]:
+        """Have these octets for the secret, if nobody has asked for it yet; return whether they are it."""
+
 
 class IBlobStore(Interface):
     """Immutable bodies too large for a database row, by key. Calls block: they run in threads.
 
     Blobs belong to one store, whose id lies beside them: what another database does not name is no
-    rubbish. The id is a short ASCII word.
+    rubbish. The id is a short ASCII word. A store may have `calls_at_once`, if its calls wait for a
+    network more than they work: how many a process should make at the same time.
     """
 
     def owner() -> str | None:

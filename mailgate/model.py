@@ -63,27 +63,39 @@ class SpoolMessage(NamedTuple):
     flags: str = ""         # letters of FLAGS, in that order
 
 
+class Note(NamedTuple):
+    """What a store knows of a message in a file of other programs, better than the file can tell."""
+
+    unique_id: bytes | None = None
+    envelope: Envelope | None = None    # then `user` is known, too
+    user: str | None = None             # key of the envelope recipient's local part
+
+
 class ScanListing:
     """The messages of one maildrop view as one login found them; shared by sessions, never changed.
 
     Arrays are indexed 0..n-1 where the wire counts 1..n. 100,000 messages take about 4 MB.
     """
 
-    __slots__ = ("sizes", "octets", "rendered", "_unique_ids", "_ends")
+    __slots__ = ("sizes", "octets", "rendered", "_unique_ids", "_starts")
 
     def __init__(self, sizes: array[int], unique_ids: list[bytes]) -> None:
         self.sizes = sizes              # array('Q'): octets of each message
         self.octets = sum(sizes)
         self.rendered: dict[str, bytes] = {}   # replies kept by the protocol rooms, by their own keys
-        self._unique_ids = b"".join(unique_ids)
-        self._ends = array("I", accumulate(map(len, unique_ids), initial=0))
+        self._unique_ids = b" ".join(unique_ids)
+        self._starts = array("I", accumulate([len(one) + 1 for one in unique_ids], initial=0))
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def unique_id(self, index: int) -> bytes:
         """Return the unique-id of a message, 1 to 70 octets of 0x21-0x7E (RFC 1939 section 7)."""
-        return self._unique_ids[self._ends[index]:self._ends[index + 1]]
+        return self._unique_ids[self._starts[index]:self._starts[index + 1] - 1]
+
+    def unique_ids(self) -> list[bytes]:
+        """Return all unique-ids, in order."""
+        return self._unique_ids.split(b" ") if self.sizes else []
 
 
 EMPTY_LISTING = ScanListing(array("Q"), [])
@@ -129,7 +141,8 @@ class Login:
 class Admission:
     """What a checker vouches for, and the store verifies again while it takes the lease.
 
-    Without `account` it is a user whom only another checker knows: never one of the store's.
+    Without `account` it is a user whom only another checker knows: never one of the store's. `judged`:
+    another store, which has the accounts, admitted him; what accounts this one has does not count.
     """
 
     maildrop: str
@@ -139,6 +152,7 @@ class Admission:
     login_delay_seconds: int = 0            # least time between two logins to this view; 0: none
     app_password: str | None = None         # label of the app password that it was
     used_from: str | None = None            # address of the client's host, to be noted with its use
+    judged: bool = False
 
 
 @dataclass(frozen=True)

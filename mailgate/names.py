@@ -8,18 +8,24 @@ login or a recipient may mean is a short list of keys to look up in order.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import NamedTuple
 
-from mailgate.errors import AccountConflict, BadAddress
+from mailgate.errors import AccountConflict, BadAddress, FolderConflict
+from mailgate.model import INBOX
 
 MAX_NAME_OCTETS = 248   # what fits "USER name" in a line of 255 octets (RFC 2449 section 4)
 MAX_LOCAL_OCTETS = 64   # RFC 5321 section 4.5.3.1.1
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 MAX_LABEL_OCTETS = 64   # of an app password; what a column of a list has room for
+MAX_FOLDER_OCTETS = 255  # of a folder's whole name in UTF-8: any file system has room for it
 
 _NAME = re.compile(r"[^\s\x00-\x20\x7f-\xa0/\\:\ud800-\udfff]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")    # what is left of octets that were not UTF-8
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ASCII_UPPER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -67,6 +73,18 @@ def split_address(address: str) -> tuple[str, str]:
     return local, domain
 
 
+def unquoted(local: str) -> str:
+    """Return what a quoted local part means: quoting is no part of it (RFC 5321 section 4.1.2)."""
+    quoted = _QUOTED.fullmatch(local)
+    return _ESCAPE.sub(r"\1", quoted[1]) if quoted else local
+
+
+def user_of(recipient: bytes) -> str | None:
+    """Return the key of a recipient's local part (the SDPS view that shows mail for it), or None."""
+    local, mark, domain = recipient.decode("utf-8", "surrogateescape").rpartition("@")
+    return fold(unquoted(local if mark else domain)) or None
+
+
 def check_name(name: str, *, sdps: bool) -> None:
     """Raise AccountConflict unless `name` can be an account's name.
 
@@ -94,6 +112,32 @@ def check_label(label: str) -> None:
     if not label.isprintable() or not label or label != label.strip() or _octets(label) > MAX_LABEL_OCTETS:
         raise AccountConflict(f"{label!r} cannot be a label: 1 to {MAX_LABEL_OCTETS} octets of printable"
                               " text, no blank at either end")
+
+
+def check_folder(name: str) -> str:
+    """Return a folder's name as stores keep it. Raises: FolderConflict, if no folder can be called so.
+
+    Parts divided by `/`, none of them empty, `.` or `..`; no controls and line separators; at most 255
+    octets. Two ways to write the same characters are one name (NFC, as RFC 5198 asks for); INBOX as the
+    whole name or its first part is written so in any case.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    first, slash, rest = composed.partition("/")
+    if fold(first) == fold(INBOX):
+        composed = f"{INBOX}{slash}{rest}"
+    if _octets(composed) > MAX_FOLDER_OCTETS:
+        raise FolderConflict(f"the folder's name is longer than {MAX_FOLDER_OCTETS} octets")
+    if _UNPRINTABLE.search(composed) or any(part in ("", ".", "..") for part in composed.split("/")):
+        raise FolderConflict(f"{name!r} cannot be the name of a folder")
+    return composed
+
+
+def find_folder(name: str) -> str | None:
+    """Return a folder's name as stores keep it, or None if no folder can be called so."""
+    try:
+        return check_folder(name)
+    except FolderConflict:
+        return None
 
 
 def _octets(text: str) -> int:

@@ -16,6 +16,9 @@ from unittest import SkipTest
 PACKAGES = {     # Debian's package, where it is not named as the program
     "krb5kdc": "krb5-kdc", "kdb5_util": "krb5-kdc", "kadmin.local": "krb5-admin-server",
     "kinit": "krb5-user", "kvno": "krb5-user", "unshare": "util-linux",
+    "dovecot": "dovecot-pop3d", "pop3d": "mailutils-pop3d", "cyrmaster": "cyrus-common",
+    "saslpasswd2": "sasl2-bin libsasl2-modules-db", "dpkg-deb": "dpkg", "apt-get": "apt",
+    "dotlockfile": "liblockfile-bin", "lockfile": "procmail", "dovecot-lda": "dovecot-core",
     "slapadd": "slapd", "ldapmodify": "ldap-utils",
     "fail2ban-regex": "fail2ban", "fail2ban-client": "fail2ban"}
 

@@ -33,8 +33,8 @@ CONFIGURATION = """\
 hostname = "{hostname}"
 {top}
 [store]
-metadata = "sqlite:{data}mail.db"
-bodies = "file:{data}bodies"
+metadata = "{metadata}"
+bodies = "{bodies}"
 {store}
 [limits]
 failure_delay_seconds = 0
@@ -58,20 +58,23 @@ class Site:
     `accounts` maps names to passwords; each receives NAME@mail.example.org. `hosts` are SDPS hosts
     with one or two passwords, receiving all of NAME.mail.example.org. `store` and `limits` are TOML
     lines for these sections, `top` those in front of all sections, `further` whole sections to add
-    (another [[listen]], [pop3]). `data` is the folder for database and bodies when it is to lie elsewhere.
+    (another [[listen]], [pop3]). `data` is the folder for database and bodies when it is to lie elsewhere;
+    `metadata` and `bodies` are for those that are in no folder.
     """
 
     def __init__(self, folder: Path, *, accounts: Mapping[str, str] | None = None,
                  hosts: Mapping[str, Sequence[str]] | None = None, store: str = "", limits: str = "",
-                 further: str = "", top: str = "", data: Path | None = None) -> None:
+                 further: str = "", top: str = "", data: Path | None = None,
+                 metadata: str | None = None, bodies: str | None = None) -> None:
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = self.folder if data is None else data.absolute()
         self.file = self.folder / "mailgate.toml"
         self._services = 0
+        place = "" if data is None else f"{self.data}/"
         self.file.write_text(CONFIGURATION.format(
-            hostname=HOSTNAME, top=top, data="" if data is None else f"{self.data}/", store=store,
-            limits=limits, further=further))
+            hostname=HOSTNAME, top=top, metadata=metadata or f"sqlite:{place}mail.db",
+            bodies=bodies or f"file:{place}bodies", store=store, limits=limits, further=further))
         lines = [f"{name}:{{PLAIN}}{password}\n" for name, password in (accounts or {}).items()]
         self.succeed("account", "load", "-", stdin="".join(lines).encode())
         for name, passwords in (hosts or {}).items():

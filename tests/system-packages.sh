@@ -7,9 +7,16 @@ for program in fetchmail curl mpop openssl sqlite3 strace; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 for pair in krb5kdc:krb5-kdc kdb5_util:krb5-kdc kadmin.local:krb5-admin-server kinit:krb5-user unshare:util-linux \
-    fail2ban-regex:fail2ban haproxy:haproxy slapd:slapd ldapmodify:ldap-utils gcc:gcc; do
+    fail2ban-regex:fail2ban haproxy:haproxy slapd:slapd ldapmodify:ldap-utils gcc:gcc pop3d:mailutils-pop3d \
+    saslpasswd2:sasl2-bin dotlockfile:liblockfile-bin procmail:procmail; do
     (PATH="$PATH:/usr/sbin:/sbin"; command -v "${pair%%:*}" >/dev/null 2>&1) || missing="$missing ${pair#*:}"
 done
+# A mail server wants a program that sends: the smallest there is, unless one is there.
+(PATH="$PATH:/usr/sbin:/sbin"; command -v cyrmaster >/dev/null 2>&1) || {
+    missing="$missing cyrus-common libsasl2-modules-db"
+    (PATH="$PATH:/usr/sbin:/sbin"; command -v sendmail >/dev/null 2>&1) || missing="$missing dma"
+}
+[ -e /usr/lib/dovecot/pop3 ] || missing="$missing dovecot-pop3d"
 # python-ldap comes as source
 for header in /usr/include/ldap.h:libldap2-dev /usr/include/sasl/sasl.h:libsasl2-dev /usr/include/stdio.h:libc6-dev; do
     [ -e "${header%%:*}" ] || missing="$missing ${header#*:}"

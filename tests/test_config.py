@@ -183,18 +183,33 @@ class ProblemTests(SynchronousTestCase):
             [[listen]]
             protocol = "pop2"
             endpoint = "tcp:109"
-            [store]
-            maildrops = "maildir:/home/{name}/Maildir"
-            metadata = "postgresql://mail@db/mail"
-            bodies = "s3://bucket/prefix"
-            [stores.old]
-            metadata = "sqlite:old.db"
         """)
         later = {problem.partition(": ")[0] for problem in problems if "not in this version" in problem}
-        self.assertEqual(later, {
-            "listen[1].protocol", "store.maildrops",
-            "store.metadata", "store.bodies", "stores"})
+        self.assertEqual(later, {"listen[1].protocol"})
         self.assertEqual(len(problems), len(later))
+
+    def test_databases_of_a_server(self) -> None:
+        """libpq's addresses are taken as they are; what is none is said without the password in it."""
+        for address in ("postgresql://mail@h1,h2:5433/mail", "postgres://h1/mail?sslmode=verify-full",
+                        "postgresql:///mail?service=mail", "postgresql://u:se%23cret@[::1]:5432/m"):
+            config = parse((LEAST + f'[store]\nmetadata = "{address}"').encode(), folder=FOLDER)
+            self.assertEqual(":".join(config.store.metadata), address)
+            self.assertIsNone(config.metadata_path)
+        for address in ("postgresql:mail", "postgresql:", "postgresql://u:secret@h/m#x",
+                        "postgres://u:secret@h /m", "postgresql://u:secret@[h/m",
+                        "postgresql://u@h/m?password=secret&x"):
+            problem, = problems_of(LEAST + f'[store]\nmetadata = "{address}"')
+            self.assertTrue(problem.startswith("store.metadata: "), problem)
+            self.assertNotIn("secret", problem)
+
+    def test_two_stores_in_one_database(self) -> None:
+        """They are told apart by what a password has no part in."""
+        one, other = "postgresql://u:secret@h1,h2/mail", "postgres://h1,h2/mail?password=p"
+        text = '[store]\nmetadata = "{}"\n[stores.old]\nmetadata = "{}"\nbodies = "file:other"'
+        problem, = problems_of(LEAST + text.format(one, other))
+        self.assertIn("is the database of [store] already", problem)
+        self.assertNotIn("secret", problem)
+        self.assertEqual(problems_of(LEAST + text.format(one, "postgresql://h1,h2/old")), [])
 
     def test_wrong_types_everywhere(self) -> None:
         """A value of the wrong TOML type is a problem at its own path, and never a traceback."""

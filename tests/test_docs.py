@@ -26,6 +26,7 @@ from mailgate.auth.schemes import SCHEMES
 from mailgate.cli.commands import mailgate
 from mailgate.config import Config
 from mailgate.config.values import BadValue, Location
+from mailgate.formats.uniqueids import Format
 from mailgate.lmtp.commands import RULES as LMTP_RULES
 from mailgate.pop3.commands import RULES as POP3_RULES
 from mailgate.stores.memory import MemoryStore
@@ -119,6 +120,8 @@ def shown_default(field: Any) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, Format):
+        return f'``"{value.name}"``'
     return f'``"{value.scheme}:{value.path}"``' if isinstance(value, Location) else "the kind"
 
 
@@ -323,6 +326,10 @@ class ExampleTests(SynchronousTestCase):
     def test_delivering(self) -> None:
         """So do those of the page on deliveries."""
         self.perform("delivering.rst")
+
+    def test_moving(self) -> None:
+        """And of the page on other servers' mail."""
+        self.perform("moving.rst")
 
     def test_kerberos(self) -> None:
         """From an empty KDC to fetchmail's login."""

@@ -35,7 +35,7 @@ RULES = {
     "wire": Rule(BASE),
     "exchanges": Rule(BASE | {"wire"}),
     **{room: Rule(BASE | {"wire", "exchanges"}) for room in ROOMS},
-    "stores": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"psycopg", "obstore"}),
+    "stores": Rule(BASE | {"interfaces", "wire", "formats"}, ZOPE_TWISTED | {"psycopg", "obstore"}),
     "upstream": Rule(BASE | {"interfaces", "wire", "clients"}, ZOPE_TWISTED),
     "clients": Rule(BASE | {"wire", "exchanges", *ROOMS}),
     "auth": Rule(BASE | {"interfaces", "wire", "exchanges"},
@@ -44,8 +44,9 @@ RULES = {
     "routing": Rule(BASE | {"interfaces", "wire", "auth"}, ZOPE_TWISTED),
     "net": Rule(BASE | {"interfaces", "wire", "exchanges", "auth", "routing", "clients", *ROOMS},
                 ZOPE_TWISTED | {"OpenSSL", "cryptography"}),
-    "config": Rule(BASE, {"attrs", "cattrs", "tomli", "twisted.internet.endpoints"}),
-    "importing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED),
+    "config": Rule(BASE | {"formats"}, {"attrs", "cattrs", "tomli", "twisted.internet.endpoints"}),
+    "formats": Rule(BASE | {"wire"}),
+    "importing": Rule(BASE | {"interfaces", "wire", "formats"}, ZOPE_TWISTED),
     "testing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"cryptography"}),
 }
 TOP = ("tap", "service", "workers", "compat", "assembly", "cli", "demo")      # these join all the others

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.model import EMPTY_LISTING, Account, Admission, Envelope, Login, Placement, ScanListing, Target
 
-UNIQUE_ID = st.binary(min_size=1, max_size=70)
+UNIQUE_ID = st.binary(min_size=1, max_size=70).map(lambda octets: bytes(33 + octet % 94 for octet in octets))
 
 
 class ScanListingTests(SynchronousTestCase):
@@ -25,6 +25,7 @@ class ScanListingTests(SynchronousTestCase):
         listing = ScanListing(array("Q", [size for size, _ in messages]), [one for _, one in messages])
         self.assertEqual(len(listing), len(messages))
         self.assertEqual(listing.octets, sum(size for size, _ in messages))
+        self.assertEqual(listing.unique_ids(), [one for _, one in messages])
         self.assertEqual([(listing.sizes[index], listing.unique_id(index)) for index in range(len(listing))],
                          messages)
 
@@ -43,7 +44,7 @@ class ScanListingTests(SynchronousTestCase):
         random = Random(1)
         ids = [b"%020x" % random.getrandbits(80) for _ in range(100_000)]
         listing = ScanListing(array("Q", range(100_000)), ids)
-        parts = [listing.sizes, listing._ends, listing._unique_ids]
+        parts = [listing.sizes, listing._starts, listing._unique_ids]
         self.assertLess(sum(part.__sizeof__() for part in parts), 4_000_000)
         self.assertEqual([listing.unique_id(index) for index in (0, 54_321, 99_999)],
                          [ids[0], ids[54_321], ids[99_999]])

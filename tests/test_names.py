@@ -6,14 +6,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailgate.errors import AccountConflict, BadAddress
+from mailgate.errors import AccountConflict, BadAddress, FolderConflict
 from mailgate.names import (
     MAX_DOMAIN_OCTETS,
+    MAX_FOLDER_OCTETS,
     MAX_LOCAL_OCTETS,
     MAX_NAME_OCTETS,
     Candidate,
     check_domain,
+    check_folder,
     check_name,
+    find_folder,
     fold,
     login_candidates,
     split_address,
@@ -156,3 +159,38 @@ class CheckTests(SynchronousTestCase):
         if self.accepts(check_name, name, sdps=True):
             self.assertTrue(self.accepts(check_name, name, sdps=False))
             self.assertEqual(len(login_candidates(name)), 1)
+
+
+class FolderTests(SynchronousTestCase):
+    """Names of folders."""
+
+    def test_kept_as_they_are(self) -> None:
+        """Parts divided by slashes; case, blanks, and what means something elsewhere."""
+        for name in ("Sent", "a/b/c", "a b", " ", "...", "a..b", "~", "*", "%", "\\", "'", '"', "b\u00fccher",
+                     "Inbox2", "a/inbox", "x" * MAX_FOLDER_OCTETS, "\U0001f600" * 63, "\xa0"):
+            self.assertEqual(check_folder(name), name)
+            self.assertEqual(find_folder(name), name)
+
+    def test_one_name_in_two_forms(self) -> None:
+        """INBOX in any case, also as the first part; characters that can be composed are."""
+        for name, kept in [("inbox", "INBOX"), ("Inbox", "INBOX"), ("iNbOx/a", "INBOX/a"),
+                           ("e\u0301", "\xe9"), ("\u212b", "\xc5"), ("a/u\u0308/b", "a/\xfc/b")]:
+            self.assertEqual(check_folder(name), kept)
+
+    def test_refused(self) -> None:
+        """Empty parts, dots, controls, separators of lines, halves of characters; and too long ones."""
+        for name in ("", "/", "a/", "/a", "a//b", ".", "..", "a/.", "../a", "a/../b", "\0", "a\tb", "a\n",
+                     "\x7f", "\x85", "\u2028", "a\u2029", "\ud800", "\udcff", "inbox/",
+                     "x" * (MAX_FOLDER_OCTETS + 1), "\xe9" * 128):
+            self.assertRaises(FolderConflict, check_folder, name)
+            self.assertIsNone(find_folder(name))
+
+    @free
+    @given(ANY_TEXT)
+    def test_any_text(self, name: str) -> None:
+        """Is refused, or has one form, which can be kept and shown on a line."""
+        kept = find_folder(name)
+        if kept is not None:
+            self.assertEqual(check_folder(kept), kept)
+            self.assertLessEqual(len(kept.encode()), MAX_FOLDER_OCTETS)
+            self.assertEqual(kept.splitlines(), [kept])

@@ -109,10 +109,6 @@ def _words(fault: BaseException) -> str:
     reasons = getattr(fault, "reasons", None)       # ResponseFailed and its kin
     if reasons:
         return _words(reasons[0].value)
-    if type(fault).__module__.startswith("OpenSSL") and fault.args and isinstance(fault.args[0], list):
-        return "TLS: " + "; ".join(str(one[-1]) for one in fault.args[0])
-    if type(fault).__name__ == "VerificationError":     # of service_identity, as the next
-        return "TLS: the certificate is for another name"
-    if type(fault).__name__ == "CertificateError":
-        return f"TLS: {fault}"
-    return str(fault) or type(fault).__name__
+    from mailgate.auth.servertls import in_words
+
+    return in_words(fault) or str(fault) or type(fault).__name__

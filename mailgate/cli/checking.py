@@ -10,11 +10,14 @@ from typing import Any
 import click
 from twisted.internet.interfaces import IReactorTime
 
-from mailgate.assembly.store import belongs_to_folder
+from mailgate.assembly.store import belongs_to_folder, make_blobs
+from mailgate.cli.checking_bodies import bucket_faults
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.telling import Refusal, reason, tell
 from mailgate.config import CheckerSection, Config
 from mailgate.config.endpoints import split_endpoint
+from mailgate.config.problems import spelled
+from mailgate.config.stores import MAIN, only, path_of
 from mailgate.errors import ConfigurationError, MailgateError
 
 
@@ -28,12 +31,14 @@ def check(settings: Settings) -> None:
     path, config = settings.path, settings.config
     certificates, warnings = _certificates(config)
     problems = [*_listeners(config), *certificates, *_keytab(config), *_checkers(config),
-                *_store_files(config)]
+                *_files_of_stores(config)]
     for warning in [*warnings, *_misgivings(config)]:
         tell(f"{path}: warning: {warning}")
     findings: list[str] = []
     in_the_way: list[str] = []
-    if problems or not config.metadata_path.exists():
+    missing = [file for _, view in _stores_in_use(config)
+               if (file := view.metadata_path) is not None and not file.exists()]
+    if problems or missing:
         problems += _published_keys(config)
     else:
         try:
@@ -47,8 +52,8 @@ def check(settings: Settings) -> None:
     for line in in_the_way:
         tell(f"{path}: warning: {line}")
     click.echo(f"{path}: all is well")
-    if not config.metadata_path.exists():
-        click.echo(f"{config.metadata_path}: not there yet; it is made at the first start")
+    for file in missing:
+        click.echo(f"{file}: not there yet; it is made at the first start")
 
 
 def _listeners(config: Config) -> list[str]:
@@ -167,29 +172,49 @@ def _may_be_cut(file: Path) -> bool:
         return False
 
 
+def _stores_in_use(config: Config) -> list[tuple[str, Config]]:
+    """Return what the service opens: each store by its name, with a configuration whose [store] it is."""
+    return [(name, only(config, name)) for name in dict.fromkeys((MAIN, *(config.store.merge or ())))]
+
+
+def _files_of_stores(config: Config) -> list[str]:
+    """Return what is not there, of every store that the service opens."""
+    return [problem.replace("store.", f"{spelled(path_of(name))}.", 1) if name != MAIN else problem
+            for name, view in _stores_in_use(config) for problem in _store_files(view)]
+
+
 def _store_files(config: Config) -> list[str]:
     """Return what is not there: a check makes nothing."""
     file, folder = config.metadata_path, config.bodies_path
-    if not file.exists() and folder.exists() and _are_owned(folder):
-        return [f"store.metadata: there is no {file}, and its bodies are in {folder}"]
+    if problems := bucket_faults(config):
+        return problems
+    if file is None:
+        return _bodies(folder)
+    if not file.exists() and _are_owned(config):
+        bodies = folder or f"s3:{config.store.bodies.path}"
+        return [f"store.metadata: there is no {file}, and its bodies are in {bodies}"]
     if not file.exists():
-        if belongs_to_folder(config):
+        if belongs_to_folder(config.folder, config.store):
             return []
         return [f"store.metadata: there is no {file}: its disk may not be mounted; the first"
                 " `mailgate account add` makes it"]
     if not os.access(file, os.R_OK | os.W_OK):
         return [f"store.metadata: {file}: no permission to read and write"]
-    if folder.exists() and (fault := _not_a_folder(folder)):
+    return _bodies(folder)
+
+
+def _bodies(folder: Path | None) -> list[str]:
+    if folder is not None and folder.exists() and (fault := _not_a_folder(folder)):
         return [f"store.bodies: {fault}"]
     return []
 
 
-def _are_owned(bodies: Path) -> bool:
+def _are_owned(config: Config) -> bool:
     """Return whether there are bodies of some store; it is not to begin anew beside them."""
-    from mailgate.stores.files import FileBlobStore
-
+    if config.bodies_path is not None and not config.bodies_path.exists():
+        return False
     try:
-        return FileBlobStore(str(bodies)).owner() is not None
+        return make_blobs(config.store, config.folder).owner() is not None
     except MailgateError:
         return True
 

@@ -73,7 +73,9 @@ pass_settings = click.make_pass_decorator(Settings)
     "account": "mailgate.cli.accounts:account",
     "deliver": "mailgate.cli.delivering:deliver",
     "import": "mailgate.cli.taking:import_",
+    "migrate": "mailgate.cli.migrating:migrate",
     "maildrop": "mailgate.cli.maildrops:maildrop",
+    "store": "mailgate.cli.stores:store",
     "check": "mailgate.cli.checking:check",
 }, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", "path", metavar="FILE", envvar=VARIABLE, type=click.Path(),

@@ -10,7 +10,10 @@ from mailgate.cli.arguments import name_argument
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.running import with_store
 from mailgate.cli.telling import Refusal, field
-from mailgate.model import Listed
+from mailgate.errors import NoSuchFolder
+from mailgate.interfaces import IFolderStore
+from mailgate.model import INBOX, Listed
+from mailgate.names import find_folder
 
 
 @click.group()
@@ -20,14 +23,24 @@ def maildrop() -> None:
 
 @maildrop.command("list")
 @name_argument
+@click.option("--folder", default=INBOX, show_default=True, help="The folder to list; POP3 shows INBOX only.")
 @pass_settings
-def list_(settings: Settings, name: str) -> None:
+def list_(settings: Settings, name: str, folder: str) -> None:
     """List a maildrop: number, octets, unique-id, sender, recipient; TAB-separated.
 
     The null sender is written <>. Backslashes and control characters are escaped.
     """
-    for one in with_store(settings.config, lambda store: listing(store, name)):
+    for one in with_store(settings.config, lambda store: listing(store, name, folder)):
         click.echo(line_of(one))
+
+
+@maildrop.command("folders")
+@name_argument
+@pass_settings
+def folders_(settings: Settings, name: str) -> None:
+    """List the folders of a maildrop: name, messages, octets; TAB-separated."""
+    for folder, listed in with_store(settings.config, lambda store: contents(store, name)):
+        click.echo(f"{field(folder)}\t{len(listed)}\t{sum(one.octets for one in listed)}")
 
 
 @maildrop.command()
@@ -46,12 +59,33 @@ async def remove_left(store: Any, name: str) -> None:
     await store.remove(name)
 
 
-async def listing(store: Any, name: str) -> list[Listed]:
-    """Return what a maildrop holds. Raises: NoSuchAccount, if nobody ever had one of this name."""
-    found: list[Listed] = await store.scan(name)
-    if not found:
-        await store.accounts.get(name)      # one that is empty, or a slip of the pen?
+async def listing(store: Any, name: str, folder: str = INBOX) -> list[Listed]:
+    """Return what a folder of a maildrop holds.
+
+    Raises: NoSuchAccount, if nobody ever had one of this name; NoSuchFolder.
+    """
+    found: list[Listed] = await store.scan(name, folder)
+    if not found:                           # one that is empty, or a slip of the pen?
+        known = await folder_names(store, name)
+        if known == [INBOX]:
+            await store.accounts.get(name)
+        if find_folder(folder) not in known:
+            raise NoSuchFolder(f"{name} has no folder {folder!r}")
     return found
+
+
+async def contents(store: Any, name: str) -> list[tuple[str, list[Listed]]]:
+    """Return all folders with what they hold. Raises: NoSuchAccount, if nobody ever had such a maildrop."""
+    await listing(store, name)
+    return [(folder, await store.scan(name, folder)) for folder in await folder_names(store, name)]
+
+
+async def folder_names(store: Any, name: str) -> list[str]:
+    """Return the folders of a maildrop: INBOX alone, where the store has no others."""
+    if not IFolderStore.providedBy(store):
+        return [INBOX]
+    names: list[str] = await store.folders(name)
+    return names
 
 
 def line_of(one: Listed) -> str:

@@ -31,6 +31,19 @@ def read_app_password() -> bytes:
     return _checked(_from_stdin(1)[0])
 
 
+def read_password_elsewhere(*, from_stdin: bool) -> bytes:
+    """Return the password of an account on another server: piped in, or typed once.
+
+    Raises: Refusal, click.UsageError.
+    """
+    if from_stdin:
+        return read_app_password()
+    if not sys.stdin.isatty():
+        raise click.UsageError("There is no terminal to ask for a password: use --password-stdin.")
+    signal.signal(signal.SIGINT, signal.default_int_handler)    # a prompt can be left
+    return _checked(os.fsencode(getpass.getpass("Password there: ")))
+
+
 def _from_stdin(most: int) -> list[bytes]:
     """Return one password a line; only the line ends are removed."""
     lines = sys.stdin.buffer.read().split(b"\n")

@@ -75,11 +75,13 @@ def user_name(user: int) -> str:
 
 def _owners(config: Config) -> Iterator[int]:
     """Give the owners of what leads to the store; of what is not there, nobody."""
-    database, bodies = config.metadata_path.absolute(), config.bodies_path.absolute()
-    for path in (database.parent, bodies):
+    database, bodies = [path and path.absolute() for path in (config.metadata_path, config.bodies_path)]
+    for path in (database and database.parent, bodies):
         with suppress(OSError):
-            yield path.stat().st_uid
-    for path in (database, bodies, *database.parents, *bodies.parents):
+            if path is not None:
+                yield path.stat().st_uid
+    there = [path for path in (database, bodies) if path is not None]
+    for path in (*there, *(parent for one in there for parent in one.parents)):
         with suppress(OSError):
             status = path.lstat()
             if path == database or stat.S_ISLNK(status.st_mode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from mailgate.assembly.store import make_store
 from mailgate.cli.rights import stand_in, take_on, user_name
+from mailgate.cli.telling import Refusal
 from mailgate.config import Config
 from mailgate.errors import StoreUnavailable
 
@@ -47,6 +48,35 @@ def with_store(config: Config, work: Callable[[Any], Awaitable[Result]], *, crea
             raise StoreUnavailable(f"{fault} (as {user_name(user)}, whose folder it is)") from fault
         reactor.addSystemEventTrigger("before", "shutdown", store.stop)
         return await work(store)
+
+    return _run(reactor, session)
+
+
+def with_stores(configs: Sequence[Config], work: Callable[..., Awaitable[Result]], *,
+                create: Config | None = None) -> Result:
+    """Await `work(*stores)`, one store a configuration, and return the result. The work opens them.
+
+    They are closed at the end. The store of `create` is made where it is missing. Root works in the place
+    of their owner.
+    Raises: what the work raises; Refusal, if root would have to stand in for several users;
+    KeyboardInterrupt, when a signal ended it first.
+    """
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    stores = [make_store(config, reactor, create=config is create) for config in configs]
+    users = {user for user in map(stand_in, configs) if user is not None}
+    if len(users) > 1:
+        names = " and ".join(sorted(map(user_name, users)))
+        raise Refusal(f"the stores belong to {names}: let one do this who may use both",
+                      code=os.EX_NOPERM)
+    for user in users:
+        take_on(user)
+
+    async def session() -> Result:
+        for store in stores:
+            reactor.addSystemEventTrigger("before", "shutdown", store.stop)
+        return await work(*stores)
 
     return _run(reactor, session)
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,40 @@ import click
 from mailgate.cli.arguments import name_argument
 from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.convoy import Convoy
-from mailgate.cli.delivering import read_sender
+from mailgate.cli.envelopes import Envelopes
+from mailgate.cli.maildrops import folder_names
 from mailgate.cli.rights import stand_in
 from mailgate.cli.running import with_store
 from mailgate.cli.telling import Refusal, reason, tell
 from mailgate.config import Config
-from mailgate.errors import BadAddress, MailgateError, NoSuchRecipient
+from mailgate.errors import MailgateError
+from mailgate.formats.entries import BadSource, NotPlain
+from mailgate.formats.header import HeaderTap
+from mailgate.formats.uniqueids import Format, parse_format
+from mailgate.importing.cyrus import CyrusFolder, is_cyrus_folder
 from mailgate.importing.forked import ForkedSource
 from mailgate.importing.maildir import Maildir, is_maildir
 from mailgate.importing.mbox import Mbox
-from mailgate.importing.source import BadSource, HeaderTap, NotPlain, Source, SourceMessage, Unreadable
-from mailgate.lmtp.paths import read_forward_path
-from mailgate.model import Account, Envelope, Placement, Target
-from mailgate.names import fold, split_address
-from mailgate.routing.router import Router
+from mailgate.importing.source import Source, SourceMessage, Unreadable
+from mailgate.interfaces import IFolderStore
+from mailgate.model import INBOX, Account, Placement
 from mailgate.wire.faults import answer_for
 from mailgate.wire.headers import preamble
 
 PROGRESS_SECONDS = 0.5      # between two looks at a terminal
-MOST_TARGETS = 1000         # remembered; each has the octets of two lines at most
-ADDRESS_OCTETS = 512        # what a line of SMTP has room for (RFC 5321 section 4.5.3.1.4)
-RECIPIENT_FIELDS = ("X-Original-To", "Envelope-To", "Delivered-To")     # nearest to RCPT first
+
+
+class UniqueIds(click.ParamType):
+    """A server, as `parse_format` reads it."""
+
+    name = "format"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Format:
+        """Return what is meant. Raises: BadParameter."""
+        try:
+            return parse_format(value)
+        except ValueError as fault:
+            self.fail(f"{value!r}: {fault}", param, ctx)
 
 
 @click.command("import")
@@ -43,18 +57,25 @@ RECIPIENT_FIELDS = ("X-Original-To", "Envelope-To", "Delivered-To")     # neares
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--progress/--no-progress", default=None,
               help="Show progress on standard error; by default where that is a terminal.")
+@click.option("--unique-ids", "unique_ids", type=UniqueIds(), default="auto", metavar="FORMAT",
+              help="Whose unique-ids the messages have: auto (what the files tell), dovecot:TEMPLATE with "
+              "Dovecot's pop3_uidl_format, courier, cyrus, uw, x-uidl, qpopper, popa3d.")
+@click.option("--folders/--no-folders", "folders", default=True, show_default=True,
+              help="Take the folders below a Maildir (Maildir++), too; POP3 does not show them.")
 @pass_settings
-def import_(settings: Settings, name: str, path: Path, progress: bool | None) -> None:
-    """Take a Maildir or an mbox into NAME's maildrop.
+def import_(settings: Settings, name: str, path: Path, progress: bool | None, unique_ids: Format,
+            folders: bool) -> None:
+    """Take a Maildir, an mbox or a folder of Cyrus into NAME's maildrop.
 
     Unique-ids are kept where the old server left them: in dovecot-uidlist, in courierpop3dsizelist,
-    in X-UIDL fields. Messages stay as they are. An import may be repeated: what was taken before is
-    not taken again, also when it was deleted since. Nothing is changed in PATH.
+    in cyrus.index, in fields of the messages. Messages stay as they are. An import may be repeated: what
+    was taken before is not taken again, also when it was deleted since. Nothing is changed in PATH.
+    Folders below a Maildir become folders, which POP3 does not show; marks (read, answered ...) are kept.
     """
     config = settings.config
     shown = sys.stderr.isatty() if progress is None else progress
     try:
-        source = open_source(path)
+        source = open_source(path, unique_ids, folders=folders)
         if stand_in(config) is not None:    # whose mailbox it is, only root may be able to read
             source = ForkedSource(source)
         counts = with_store(config, lambda store: Import(
@@ -70,13 +91,15 @@ def import_(settings: Settings, name: str, path: Path, progress: bool | None) ->
                       code=counts.faults[0][2])
 
 
-def open_source(path: Path) -> Source:
-    """Return what is at a path. Raises: BadSource."""
+def open_source(path: Path, unique_ids: Format = Format(), *, folders: bool = True) -> Source:
+    """Return what is at a path, its messages with the ids that a server gave them. Raises: BadSource."""
     if is_maildir(path):
-        return Maildir(path)
+        return Maildir(path, unique_ids, folders=folders)
+    if is_cyrus_folder(path):
+        return CyrusFolder(path, unique_ids)
     if path.is_dir():
-        raise BadSource(f"{path}: a folder, but not a Maildir: it has no cur and new")
-    return Mbox(path)
+        raise BadSource(f"{path}: a folder, but neither a Maildir (it has no cur and new) nor one of Cyrus")
+    return Mbox(path, unique_ids)
 
 
 class Progress:
@@ -114,23 +137,30 @@ class Import:
 
     def __init__(self, store: Any, config: Config, progress: Progress) -> None:
         self._store = store
-        self._router = Router(store.accounts, config.hostname)
+        self._envelopes = Envelopes(store, config)
         self._progress = progress
-        self._targets: dict[bytes, Target | None] = {}      # where recipients lead
         self._counts = Counts()
 
     async def take(self, name: str, source: Source) -> Counts:
         """Take every message. Raises: NoSuchAccount; BadSource; StoreUnavailable, which ends it early."""
         account = await self._store.accounts.get(name)
+        has_folders = IFolderStore.providedBy(self._store)
+        left_out: Counter[str] = Counter()
         convoy = Convoy(self._settled)
         try:
             for message in source.messages():
-                await self._take(account, message, convoy)
+                if message.folder == INBOX or has_folders:
+                    await self._take(account, message, convoy)
+                else:
+                    left_out[message.folder] += 1
         except Exception:
             await convoy.arrive()       # what came before is taken all the same
             raise
         await convoy.arrive()
-        self._counts.held = len(await self._store.scan(account.name))
+        self._counts.skipped += [f"{folder}: skipped: the store has no folders; {count} messages"
+                                 for folder, count in left_out.items()]
+        self._counts.held = sum([len(await self._store.scan(account.name, folder))
+                                 for folder in await folder_names(self._store, account.name)])
         self._progress.at(self._counts.read, source.octets, last=True)
         return self._counts
 
@@ -173,68 +203,12 @@ class Import:
         self._progress.at(counts.read, position)
 
     async def _placement(self, account: Account, message: SourceMessage, header: HeaderTap) -> Placement:
-        sender = _sender(header, message)
-        recipient, user = await self._recipient(account, header)
-        envelope = Envelope(sender, recipient, message.arrived_ms)
+        envelope, user = await self._envelopes.read(account, header, message.arrived_ms, message.sender)
         own = preamble(envelope) if not header.fields("Return-Path") else b""
         return Placement(account.name, user, envelope, own, message.unique_id, identity(message),
-                         account=True)
-
-    async def _recipient(self, account: Account, header: HeaderTap) -> tuple[bytes, str | None]:
-        """Return the recipient that the header tells of and its user: one whose mail comes here, if any."""
-        candidates = [path for name in RECIPIENT_FIELDS for value in header.fields(name)
-                      if (path := _path(value)) is not None]
-        for path in candidates:
-            target = await self._target(path)
-            if target is not None and fold(target.maildrop) == fold(account.name):
-                return path, target.user
-        path = candidates[0] if candidates else _own_address(account)
-        return path, fold(split_address(path.decode("utf-8", "replace"))[0])
-
-    async def _target(self, path: bytes) -> Target | None:
-        """Return where mail for a path goes now. The same few recipients are in most messages of a source."""
-        if path not in self._targets:
-            if len(self._targets) >= MOST_TARGETS:
-                self._targets.clear()
-            try:
-                self._targets[path] = await self._router.route(path)
-            except (NoSuchRecipient, BadAddress):
-                self._targets[path] = None
-        return self._targets[path]
+                         account=True, folder=message.folder, flags=message.flags)
 
 
 def identity(message: SourceMessage) -> bytes:
     """Return what the store remembers a message by: the same whenever the source is read again."""
     return hashlib.sha256(os.fsencode(message.identity())).digest()
-
-
-def _sender(header: HeaderTap, message: SourceMessage) -> bytes:
-    """Return the envelope sender: of Return-Path, else of the format, else the null sender."""
-    for value in [*header.fields("Return-Path")[:1], message.sender or b""]:
-        try:
-            if len(value) <= ADDRESS_OCTETS:
-                return read_sender(value)
-        except BadAddress:
-            continue
-    return b""
-
-
-def _path(value: bytes) -> bytes | None:
-    """Return the address that a header field holds, or None."""
-    if len(value) > ADDRESS_OCTETS:
-        return None
-    try:
-        path, rest = read_forward_path(value if value.startswith(b"<") else b"<%b>" % value)
-        split_address(path.decode("utf-8", "replace"))      # a user's view needs its local part
-    except BadAddress:
-        return None
-    return None if rest else path
-
-
-def _own_address(account: Account) -> bytes:
-    """Return the address that stands for a maildrop whose mail does not tell its recipient."""
-    if account.addresses:
-        return account.addresses[0].encode()
-    return f"{account.name}@{account.domains[0]}".encode() if account.domains else account.name.encode()
-
-

@@ -8,6 +8,7 @@ from mailgate.config.directory import ldap_contradictions
 from mailgate.config.endpoints import collide, split_endpoint
 from mailgate.config.problems import KeyPath, Problem
 from mailgate.config.sections import CheckerSection, Config
+from mailgate.config.stores import store_contradictions
 
 SHARED_KINDS = ("tcp", "tcp6", "unix", "systemd")     # endpoints that `workers` can share
 SOCKET_PATH_OCTETS = 107    # sun_path of Linux, its NUL not counted
@@ -15,6 +16,7 @@ SOCKET_PATH_OCTETS = 107    # sun_path of Linux, its NUL not counted
 
 def contradictions(config: Config) -> Iterator[Problem]:
     """Give every contradiction. Settings that could not be read have their default here."""
+    yield from store_contradictions(config)
     yield from _listeners(config)
     yield from _workers(config)
     yield from _tls(config)

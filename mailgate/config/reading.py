@@ -27,8 +27,7 @@ else:
 
 _Section = TypeVar("_Section", bound=attrs.AttrsInstance)
 
-LATER_SETTINGS = frozenset({
-    "stores", "merge", "store.maildrops", "store.merge"})
+LATER_SETTINGS: frozenset[str] = frozenset()
 
 
 def load(path: str | Path) -> Config:

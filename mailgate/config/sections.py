@@ -14,9 +14,12 @@ from typing import Any, ClassVar
 import attrs
 
 from mailgate.config import values
+from mailgate.config.buckets import parse_bucket
+from mailgate.config.databases import SCHEMES, parse_database
 from mailgate.config.endpoints import absolute_endpoint, endpoint
 from mailgate.config.values import Location
 from mailgate.directories import Pattern, Server
+from mailgate.formats.uniqueids import Format
 from mailgate.principals import Rule, parse_principal
 
 
@@ -44,15 +47,27 @@ def _tables_by_name(kind: type[Any], reader_of_names: Callable[[Any], str]) -> A
 class StoreSection:
     """[store]"""
 
-    metadata: Location = _setting(values.location("sqlite", later=("postgresql", "postgres")),
+    metadata: Location = _setting(values.location("sqlite", urls=dict.fromkeys(SCHEMES, parse_database)),
                                   Location("sqlite", "mail.db"))
-    bodies: Location = _setting(values.location("file", later=("s3",)), Location("file", "bodies"))
+    bodies: Location = _setting(values.location("file", urls={"s3": parse_bucket}),
+                                Location("file", "bodies"))
+    s3_credentials: str | None = _setting(values.path)      # of bodies = "s3:..."
+    s3_ca_file: str | None = _setting(values.path)
+    maildrops: Location | None = _setting(values.spools("maildir", "mbox"))
+    envelope_recipient: tuple[str, ...] = _setting(values.array_of(values.field_name),
+                                                   ("X-Original-To", "Delivered-To"))     # of maildrops
+    unique_ids: Format = _setting(values.unique_ids, Format())      # of maildrops
     lease_seconds: int = _setting(values.whole(1, 86_400), 60)
     inline_octets: int = _setting(values.whole(0, 64 << 20), 64 << 10)
     quota_octets: int | None = _setting(values.whole(1, 1 << 62))
     retention_days: int | None = _setting(values.whole(1, 36_500))
     housekeeping_seconds: float = _setting(values.seconds(1, 86_400), 3600.0)
     sweep_grace_seconds: int = _setting(values.whole(3600, 366 * 86_400), 86_400)
+    # of [store]: names of [stores.NAME], or "store" for itself
+    merge: tuple[str, ...] | None = _setting(values.words)
+    deliver_to: str | None = _setting(values.word)      # left out: the first of `merge`
+    # of [stores.NAME], in a merge
+    optional: bool = _setting(values.switch, False)
 
 
 @attrs.frozen
@@ -223,6 +238,7 @@ class Config:
     postmaster: str | None = _setting(values.recipient)
     workers: int = _setting(values.whole(1, 64), 1)
     store: StoreSection = _table(StoreSection)
+    stores: Mapping[str, StoreSection] = _tables_by_name(StoreSection, values.word)
     tls: TlsSection | None = _optional_table(TlsSection)
     kerberos: KerberosSection | None = _optional_table(KerberosSection)
     listen: tuple[ListenSection, ...] = _tables(ListenSection)
@@ -239,14 +255,14 @@ class Config:
         return tuple(attrs.evolve(one, name=one.name or one.kind) for one in sections)
 
     @property
-    def metadata_path(self) -> Path:
-        """The database file."""
-        return self.folder / self.store.metadata.path
+    def metadata_path(self) -> Path | None:
+        """The database file; None where the database is a server's."""
+        return self.folder / self.store.metadata.path if self.store.metadata.scheme == "sqlite" else None
 
     @property
-    def bodies_path(self) -> Path:
-        """The folder of large bodies."""
-        return self.folder / self.store.bodies.path
+    def bodies_path(self) -> Path | None:
+        """The folder of large bodies; None where they are not in files."""
+        return self.folder / self.store.bodies.path if self.store.bodies.scheme == "file" else None
 
     @property
     def keytab_path(self) -> Path:

@@ -7,11 +7,13 @@ A reader raises `BadValue` with words for an operator; where in the file it stan
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
 from mailgate import directories
+from mailgate.formats.paths import parse_pattern
+from mailgate.formats.uniqueids import parse_format
 from mailgate.principals import Rule, parse_principal, parse_rule
 
 _HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -225,11 +227,18 @@ def protocol(value: Any) -> str:
     return one_of(*PROTOCOLS)(name)
 
 
-def location(*known: str, later: tuple[str, ...] = ()) -> Callable[[Any], Location]:
-    """Make a reader of `scheme:path`."""
+def location(*known: str, later: tuple[str, ...] = (),
+             urls: Mapping[str, Callable[[str], object]] | None = None) -> Callable[[Any], Location]:
+    """Make a reader of `scheme:path`; `urls`: further schemes, and what judges what is behind their colon."""
     def read(value: Any) -> Location:
         scheme, colon, path = text(value).partition(":")
-        choices = ", ".join(f"{name}:PATH" for name in known)
+        choices = ", ".join([*(f"{name}:PATH" for name in known), *(f"{name}://..." for name in urls or {})])
+        if colon and scheme in (urls or {}):
+            try:
+                (urls or {})[scheme](path)
+            except ValueError as fault:
+                raise BadValue(str(fault)) from fault
+            return Location(scheme, path)
         if colon and scheme in later:
             raise BadValue(f"{scheme}: is not in this version; known: {choices}")
         if not colon or scheme not in known:
@@ -238,6 +247,26 @@ def location(*known: str, later: tuple[str, ...] = ()) -> Callable[[Any], Locati
             raise BadValue(f"a path is missing after {scheme}:")
         return Location(scheme, path)
     return read
+
+
+def spools(*known: str) -> Callable[[Any], Location]:
+    """Make a reader of `scheme:path` where the path has a maildrop's name in it."""
+    def read(value: Any) -> Location:
+        found = location(*known)(value)
+        try:
+            parse_pattern(found.path)
+        except ValueError as fault:
+            raise BadValue(f"{_shown(value)}: {fault}") from fault
+        return found
+    return read
+
+
+def field_name(value: Any) -> str:
+    """Read the name of a header field (RFC 5322 section 2.2)."""
+    name = text(value)
+    if not re.fullmatch(r"[!-9;-~]{1,76}", name):
+        raise BadValue(f"{_shown(name)} is not the name of a header field")
+    return name
 
 
 def pam_service(value: Any) -> str:
@@ -292,6 +321,7 @@ directory_filter = parsed_by(directories.parse_filter)
 directory_name = parsed_by(directories.parse_dn)
 directory_name_pattern = parsed_by(directories.parse_dn_pattern)
 directory_attribute = parsed_by(directories.parse_attribute)
+unique_ids = parsed_by(parse_format)
 
 
 def web_address(value: Any) -> str:

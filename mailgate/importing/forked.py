@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from mailgate.errors import MailgateError, StoreUnavailable
-from mailgate.importing.source import BadSource, NotPlain, Source, SourceMessage, Unreadable
+from mailgate.formats.entries import BadSource, NotPlain
+from mailgate.importing.source import Source, SourceMessage, Unreadable
 
 # What reading raises by contract, and the reader hands on; FileNotFoundError besides.
 _FAULTS: dict[str, type[MailgateError]] = {
@@ -24,6 +25,7 @@ class _Begun(NamedTuple):
 
     name: str
     octets: int
+    folder: str
 
 
 class _Ended(NamedTuple):
@@ -34,6 +36,7 @@ class _Ended(NamedTuple):
     unique_id: bytes | None
     sender: bytes | None
     identity: str
+    flags: str
 
 
 class _Fault(NamedTuple):
@@ -91,10 +94,12 @@ class ForkedMessage:
     arrived_ms = 0
     unique_id: bytes | None = None
     sender: bytes | None = None
+    flags = ""
 
-    def __init__(self, source: ForkedSource, name: str, octets: int) -> None:
+    def __init__(self, source: ForkedSource, name: str, octets: int, folder: str) -> None:
         self.name = name
         self.octets = octets
+        self.folder = folder
         self._source = source
         self._over = False
         self._identity = ""
@@ -115,7 +120,8 @@ class ForkedMessage:
                 yield record
                 continue
             self._over = True
-            self.octets, self.arrived_ms, self.unique_id, self.sender, self._identity = record
+            (self.octets, self.arrived_ms, self.unique_id, self.sender, self._identity,
+             self.flags) = record
 
 
 def _serve(source: Source, descriptor: int) -> None:
@@ -136,7 +142,7 @@ def _serve(source: Source, descriptor: int) -> None:
 
 
 def _write(message: SourceMessage, pipe: BinaryIO) -> None:
-    _send(_Begun(message.name, message.octets), pipe)
+    _send(_Begun(message.name, message.octets, message.folder), pipe)
     try:
         for piece in message.pieces():
             _send(piece, pipe)
@@ -144,7 +150,7 @@ def _write(message: SourceMessage, pipe: BinaryIO) -> None:
         _send(_Fault(type(fault).__name__, str(fault)), pipe)
     else:
         _send(_Ended(message.octets, message.arrived_ms, message.unique_id, message.sender,
-                     message.identity()), pipe)
+                     message.identity(), message.flags), pipe)
 
 
 def _send(record: Any, pipe: BinaryIO) -> None:

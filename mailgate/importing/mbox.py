@@ -17,36 +17,30 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mailgate.errors import StoreUnavailable
-from mailgate.importing.entries import open_named
-from mailgate.importing.source import (
-    PIECE_OCTETS,
-    BadSource,
-    HeaderTap,
-    NotPlain,
-    arrival_ms,
-    legal_unique_id,
-)
+from mailgate.formats.entries import BadSource, NotPlain, open_named
+from mailgate.formats.header import HeaderTap
+from mailgate.formats.known import Distinct, legal_unique_id
+from mailgate.formats.mbox import flags, is_from_line, read_from_line
+from mailgate.formats.mboxids import is_folder_data
+from mailgate.formats.uniqueids import MBOX, Format
+from mailgate.importing.source import PIECE_OCTETS, arrival_ms
+from mailgate.model import INBOX
 
-_MONTHS = [name.encode() for name in calendar.month_abbr]
-# Searched for behind the sender, not matched with it: octets made for that would cost their square.
-_DATE = re.compile(
-    rb"(?<![^ ])(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +"
-    rb"(%b) +(\d\d?) +(\d\d):(\d\d)(?::(\d\d))? +(?:[A-Za-z+-][\w:+-]* +)*([1-9]\d{3})(?:\s|$)"
-    % b"|".join(_MONTHS[1:]))
 # Fields that mail programs change in an mbox while the message stays the same.
 _VOLATILE = re.compile(
     rb"(?:X-)?(?:Status|Keywords|Mozilla-Status2?|Mozilla-Keys|UID|IMAP|IMAPbase|UIDL|Content-Length|Lines)"
     rb"[ \t]*:", re.IGNORECASE)
-_FROM_OCTETS = 1000     # no From line is longer
-_NO_SENDERS = (b"", b"-", b"MAILER-DAEMON")
 
 
 class Mbox:
     """The messages of one mbox file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unique_ids: Format = Format()) -> None:
         """Look at the file. Raises: BadSource."""
+        if not unique_ids.keeps(MBOX):
+            raise BadSource(f"{path}: an mbox, but {unique_ids.name} keeps none")
         self._path = path
+        self._unique_ids = unique_ids
         with self._open() as file:
             self.octets = os.fstat(file.fileno()).st_size
 
@@ -55,15 +49,17 @@ class Mbox:
         with self._open() as file:
             self._lock(file)
             seen: Counter[str] = Counter()
+            ids = Ids(self._unique_ids)
             from_line = self._first_line(file)
             number = 0
             while from_line:
                 number += 1
-                message = MboxMessage(file, from_line, number, seen)
+                message = MboxMessage(file, from_line, number, seen, ids)
                 if not message.is_folder_data():
                     yield message
                 for _ in message.pieces():      # what the caller left
                     pass
+                message.settle()
                 from_line = message.next_from
 
     def _open(self) -> BinaryIO:
@@ -85,22 +81,44 @@ class Mbox:
         line = b"\n"
         while line.strip() == b"" and line:
             line = _read_line(file)
-        if line and not _is_from(line):
+        if line and not is_from_line(line):
             raise BadSource(f"{self._path}: not an mbox: it does not begin with a From line")
         return line
+
+
+class Ids:
+    """The unique-ids of one reading: of every message in order, and no two the same."""
+
+    def __init__(self, unique_ids: Format) -> None:
+        self._told = unique_ids.mbox_ids()
+        self._distinct = Distinct()
+
+    def settle(self, from_line: bytes, header: bytes, *, given: bool) -> bytes | None:
+        """Return the next message's id; none is `given` to what is no message."""
+        unique_id = self._told.of(from_line, header)
+        if not given or unique_id is None or legal_unique_id(unique_id) is None:
+            return None
+        return self._distinct.give(unique_id)
 
 
 class MboxMessage:
     """One message; it must be read before the next one is asked for."""
 
-    def __init__(self, file: BinaryIO, from_line: bytes, number: int, seen: Counter[str]) -> None:
+    folder = INBOX
+
+    def __init__(self, file: BinaryIO, from_line: bytes, number: int, seen: Counter[str], ids: Ids) -> None:
         self.name = f"message {number}"
         self.octets = 0
-        self.arrived_ms, self.sender = _read_from_line(from_line)
+        moment, self.sender = read_from_line(from_line)
+        self.arrived_ms = arrival_ms(calendar.timegm(moment))       # taken as UTC
         self.next_from = b""
         self._is_first = number == 1
         self._file = file
         self._seen = seen                   # how many messages had this digest
+        self._from_line = from_line
+        self._ids = ids
+        self._settled = False
+        self._unique_id: bytes | None = None
         self._digest = hashlib.sha256(from_line)
         self._header = HeaderTap()
         self._lines = self._read_lines()
@@ -108,9 +126,21 @@ class MboxMessage:
 
     @property
     def unique_id(self) -> bytes | None:
-        """The id that qpopper and others keep in X-UIDL."""
-        found = self._header.fields("X-UIDL")
-        return legal_unique_id(found[0]) if found else None
+        """As the old server gave it. See SourceMessage."""
+        self.settle()
+        return self._unique_id
+
+    @property
+    def flags(self) -> str:
+        """What Status and X-Status say. See SourceMessage."""
+        return flags(self._header.octets())
+
+    def settle(self) -> None:
+        """Find out the unique-id, before the next message begins."""
+        if not self._settled:
+            self._settled = True
+            self._unique_id = self._ids.settle(self._from_line, self._header.octets(),
+                                               given=not self.is_folder_data())
 
     def is_folder_data(self) -> bool:
         """Return whether this is the message in which imapd and Pine keep what they know of the folder.
@@ -119,8 +149,7 @@ class MboxMessage:
         """
         if not self._is_first:
             return False
-        subject = b"".join(self._header.fields("Subject"))
-        return bool(self._header.fields("X-IMAP")) and b"FOLDER INTERNAL DATA" in subject
+        return is_folder_data(self._header.octets())
 
     def identity(self) -> str:
         """Return a digest of From line and content; of equal messages, with their number."""
@@ -150,7 +179,7 @@ class MboxMessage:
         """Give lines (long ones in parts); a blank line is held back until more of the message comes."""
         blank, begins, in_header = b"", True, True
         while line := _read_line(self._file):
-            if blank and begins and _is_from(line):
+            if blank and begins and is_from_line(line):
                 self.next_from = line
                 return
             if blank:
@@ -171,16 +200,3 @@ def _read_line(file: BinaryIO) -> bytes:
         return file.readline(PIECE_OCTETS)
     except OSError as fault:
         raise BadSource(f"{file.name}: {fault.strerror}") from fault
-
-
-def _is_from(line: bytes) -> bool:
-    return line.startswith(b"From ") and len(line) <= _FROM_OCTETS and _DATE.search(line, 5) is not None
-
-
-def _read_from_line(line: bytes) -> tuple[int, bytes | None]:
-    """Return the time of arrival in milliseconds since 1970, taken as UTC, and the envelope sender."""
-    *_, found = _DATE.finditer(line, 5)
-    month, day, hour, minute, second, year = found.groups()
-    moment = (int(year), _MONTHS.index(month), int(day), int(hour), int(minute), int(second or 0))
-    sender = line[5:found.start()].strip()
-    return arrival_ms(calendar.timegm(moment)), None if sender in _NO_SENDERS else sender

@@ -56,7 +56,7 @@ def _kept(listing: ScanListing, what: str, octets: int) -> bytes:
                 [b"%d %d\r\n" % row for row in enumerate(listing.sizes, 1)]))
         else:
             reply = b"+OK unique-ids follow\r\n%b.\r\n" % b"".join(
-                [b"%d %b\r\n" % (index + 1, listing.unique_id(index)) for index in range(len(listing))])
+                [b"%d %b\r\n" % row for row in enumerate(listing.unique_ids(), 1)])
         listing.rendered[what] = reply
     return reply
 

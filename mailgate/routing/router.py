@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,10 +12,7 @@ from mailgate.auth.known import known_maildrop
 from mailgate.errors import AccountConflict, BadAddress, NoSuchAccount, NoSuchDomain, NoSuchRecipient
 from mailgate.interfaces import IAccountStore, IRouter, IUserLookup
 from mailgate.model import Target
-from mailgate.names import check_name, fold, split_address
-
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+from mailgate.names import check_name, fold, split_address, unquoted
 
 
 @implementer(IRouter)
@@ -49,7 +45,7 @@ class Router:
         except UnicodeDecodeError:
             raise NoSuchRecipient(f"{path!r} is not UTF-8") from None
         local, domain = split_address(address)
-        local = _unquoted(local)
+        local = unquoted(local)
         if not local:
             raise BadAddress(f"{address!r} has an empty local part")
         try:
@@ -99,9 +95,3 @@ class Router:
             if login is not None and login.view is None:    # a view is only one way to read it
                 return None
         return maildrop
-
-
-def _unquoted(local: str) -> str:
-    """Return what a quoted local part means: quoting is no part of it (RFC 5321 section 4.1.2)."""
-    quoted = _QUOTED.fullmatch(local)
-    return _ESCAPE.sub(r"\1", quoted[1]) if quoted else local

@@ -276,7 +276,7 @@ def sync_folder(path: str) -> None:
         os.close(folder)
 
 
-def heir(folder: str) -> tuple[int, int] | None:
+def heir(folder: str | int) -> tuple[int, int] | None:
     """Return user and group that a new file in a folder is given to; None where only root could give it."""
     if os.geteuid() != 0:
         return None

@@ -51,7 +51,8 @@ def _most(counted: Counter[tuple[int, int]]) -> tuple[int, int]:
 # In a database --------------------------------------------------------------------------------
 
 _NAMED = """
-    SELECT at_tail, 2 * sum(account_key.key = account.key || '@' || at_tail) >= count(*)
+    SELECT at_tail,
+           2 * sum(CASE WHEN account_key.key = account.key || '@' || at_tail THEN 1 ELSE 0 END) >= count(*)
     FROM account_key JOIN account ON account.id = account_id
     WHERE is_address AND at_tail IS NOT NULL GROUP BY at_tail"""
 _HOST_PARENTS = """
@@ -62,9 +63,11 @@ _SCRAM = f"""
     WITH form AS (SELECT substr(verifiers, instr(upper(verifiers), :word) + length(:word)) AS text
                   FROM account WHERE verifiers LIKE '%"' || :word || '%' ORDER BY id LIMIT {LOOKED_AT}),
          split AS (SELECT CAST(text AS INTEGER) AS iterations, substr(text, instr(text, ',') + 1) AS rest
-                   FROM form)
-    SELECT iterations, length(rtrim(substr(rest, 1, instr(rest, ',') - 1), '=')) * 3 / 4 AS octets
-    FROM split GROUP BY iterations, octets HAVING iterations > 0 AND octets > 0
+                   FROM form),
+         habit AS (SELECT iterations,
+                          length(rtrim(substr(rest, 1, instr(rest, ',') - 1), '=')) * 3 / 4 AS octets
+                   FROM split)
+    SELECT iterations, octets FROM habit WHERE iterations > 0 AND octets > 0 GROUP BY iterations, octets
     ORDER BY count(*) DESC, iterations, octets LIMIT 1"""
 
 

@@ -18,6 +18,7 @@ from mailgate.errors import (
     LeaseLost,
     LoginTooSoon,
     MaildropInUse,
+    MailgateError,
     NoSuchMessage,
     NoSuchRecipient,
     OverQuota,
@@ -31,10 +32,13 @@ from mailgate.interfaces import (
     IMessageStream,
     IPreparedDelivery,
 )
-from mailgate.model import Admission, Envelope, Listed, Placement
-from mailgate.names import fold
+from mailgate.model import INBOX, Admission, Envelope, Placement
+from mailgate.names import find_folder, fold
+from mailgate.stores.kept import as_kept
 from mailgate.stores.memory_accounts import MemoryAccounts
-from mailgate.stores.memory_data import NEVER, Body, Lease, Message, Rows, Shared, overlap
+from mailgate.stores.memory_data import NEVER, Body, Lease, Message, Rows, Shared, listing_of, overlap
+from mailgate.stores.memory_folders import MemoryFolders
+from mailgate.stores.memory_imports import MemoryImports
 from mailgate.wire.dots import WireForm, cut_top
 
 PIECE_OCTETS = 65536        # what one read gives; a longer message is fetched as a stream
@@ -44,7 +48,7 @@ _T = TypeVar("_T")
 
 
 @implementer(IMaildropStore)
-class MemoryStore:
+class MemoryStore(MemoryFolders, MemoryImports):
     """Maildrops in memory; `accounts` is the IAccountStore beside them.
 
     `clock.seconds()` judges leases and login delays and is the base of arrival times. A seeded
@@ -88,8 +92,8 @@ class MemoryStore:
     def deliver(self) -> IDelivery:
         return _Delivery(self)
 
-    def scan(self, maildrop: str) -> Deferred[list[Listed]]:
-        return self._run(self._scan, maildrop)
+    def peek(self, maildrop: str, folder: str = INBOX) -> Deferred[IMaildrop]:
+        return self._run(self._peek, maildrop, folder)
 
     def remove(self, maildrop: str) -> Deferred[None]:
         return self._run(self._remove, maildrop)
@@ -151,10 +155,8 @@ class MemoryStore:
         lease = drop.leases[view] = self._new_lease(view, now)
         return _OpenMaildrop(self, drop, lease)
 
-    def _scan(self, maildrop: str) -> list[Listed]:
-        drop = self._shared.maildrops.get(fold(maildrop), Rows())
-        return [Listed(number, message.octets, message.unique_id, message.envelope)
-                for number, message in enumerate(drop.messages.values(), 1)]
+    def _peek(self, maildrop: str, folder: str) -> IMaildrop:
+        return _Peeked(self._rows(maildrop), find_folder(folder))
 
     def _remove(self, maildrop: str) -> None:
         drop = self._shared.maildrops.get(fold(maildrop))
@@ -164,7 +166,8 @@ class MemoryStore:
         del self._shared.maildrops[fold(maildrop)]
 
     def _refuse_if_held(self, maildrop: str) -> None:
-        if self._shared.held_views(self._shared.maildrop(maildrop), self._clock.seconds()):
+        drop = self._shared.maildrops.get(fold(maildrop))
+        if drop is not None and self._shared.held_views(drop, self._clock.seconds()):
             raise MaildropInUse(maildrop)
 
     def _expire(self, retention_seconds: int) -> int:
@@ -173,7 +176,7 @@ class MemoryStore:
         removed = 0
         for drop in self._shared.maildrops.values():
             held = self._shared.held_views(drop, now)
-            old = [m for m in drop.messages.values() if m.envelope.arrived_ms < before_ms
+            old = [m.serial for m in drop.within(INBOX) if m.envelope.arrived_ms < before_ms
                    and None not in held and m.user not in held]
             drop.remove(old)
             removed += len(old)
@@ -191,6 +194,7 @@ class MemoryStore:
         """Store a body in every maildrop that takes it; return one outcome a placement."""
         outcomes: list[Exception | None] = []
         by_drop: dict[str, dict[bytes, Message]] = {}
+        names = {fold(placement.maildrop): placement.maildrop for placement in reversed(placements)}
         for placement in placements:
             key = fold(placement.maildrop)
             drop, coming = self._shared.maildrops.get(key, Rows()), by_drop.setdefault(key, {})
@@ -210,7 +214,7 @@ class MemoryStore:
             return [outcome or StoreUnavailable("another recipient was refused") for outcome in outcomes]
         for key, coming in by_drop.items():
             for message in coming.values():
-                self._shared.maildrop(key).add(message)
+                self._shared.maildrop(names[key]).add(message)
         if delivery_id is not None:
             self._shared.note_delivered(delivery_id, [
                 placement for placement, outcome in zip(placements, outcomes, strict=True)
@@ -263,10 +267,33 @@ class _OpenMaildrop:
         """Do what `commit` does before returning, for callers that cannot wait for a Deferred."""
         if not self._store._end(self._drop, self._lease):
             raise LeaseLost("the lease ran out before QUIT")
-        self._drop.remove([self._message(number) for number in set(marked)])
+        self._drop.remove([self._message(number).serial for number in set(marked)])
 
     def release(self) -> Deferred[None]:
         self._store._end(self._drop, self._lease)
+        return succeed(None)
+
+
+class _Peeked(_OpenMaildrop):
+    """A folder's messages, read without a lease."""
+
+    __slots__ = ()
+
+    def __init__(self, drop: Rows, folder: str | None) -> None:
+        self._drop = drop
+        self._messages = drop.within(folder)
+        self.listing = listing_of(self._messages)
+
+    def _message(self, number: int) -> Message:
+        message = super()._message(number)
+        if message.serial not in self._drop.messages:
+            raise NoSuchMessage(f"message {number} is gone")
+        return message
+
+    def commit_blocking(self, marked: Collection[int]) -> None:
+        raise LeaseLost("there is no lease")
+
+    def release(self) -> Deferred[None]:
         return succeed(None)
 
 
@@ -324,10 +351,15 @@ class _Delivery:
                delivery_id: str | None = None) -> Deferred[list[Exception | None]]:
         if self._pieces is None:
             return fail(StoreUnavailable("the delivery has ended"))
+        try:
+            kept = [as_kept(placement) for placement in placements]
+        except MailgateError:
+            self.abort()
+            return fail()
         self._pieces.append(self._form.finish())
         body = Body(b"".join(self._pieces), self._form.octets, self._form.head_octets)
         self._pieces = None
-        return self._store._run(self._store._place, body, placements, all_or_nothing, delivery_id)
+        return self._store._run(self._store._place, body, kept, all_or_nothing, delivery_id)
 
     def abort(self) -> None:
         self._pieces = None

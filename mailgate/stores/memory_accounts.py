@@ -15,6 +15,7 @@ from mailgate.errors import (
     AccountConflict,
     BadAddress,
     LoginRefused,
+    MailgateError,
     NoSuchAccount,
     NoSuchDomain,
     NoSuchEntry,
@@ -38,8 +39,14 @@ class AccountTable:
         self.hosts: set[str] = set()             # those of them that are an SDPS host's
         self.domains: Counter[str] = Counter()   # of ordinary accounts' addresses
         self.changes = 0                         # the version of the latest change of any account
-        self.secret = os.urandom(32)
+        self._secret: bytes | None = None
         self._versions = count(1)                # of all accounts: one added again is never mistaken
+
+    def server_secret(self, fresh: bytes | None = None) -> bytes:
+        """Return the secret; who asks first may give it."""
+        if self._secret is None:
+            self._secret = fresh or os.urandom(32)
+        return self._secret
 
     def _change(self) -> int:
         self.changes = next(self._versions)
@@ -49,6 +56,11 @@ class AccountTable:
         """Take an account whose keys are free, with a version of its own."""
         self._claim(account)
         self.app_passwords[fold(account.name)] = {}
+
+    def put_back(self, account: Account, app_passwords: dict[str, AppPassword]) -> None:
+        """Take an account that was removed a moment ago, with another version."""
+        self.add(account)
+        self.app_passwords[fold(account.name)] = app_passwords
 
     def _claim(self, account: Account) -> None:
         name_key = fold(account.name)
@@ -122,7 +134,7 @@ class AccountTable:
         Raises: LoginRefused, for an account's name that another checker vouched for.
         """
         if admission.account is None:
-            if fold(admission.maildrop) in self.owners:
+            if fold(admission.maildrop) in self.owners and not admission.judged:
                 raise LoginRefused(f"{admission.maildrop!r} is an account's; another checker vouched for it")
             return
         account = self.accounts.get(fold(admission.account))
@@ -162,6 +174,12 @@ def exact_keys(account: Account) -> set[str]:
 def address_domains(account: Account) -> list[str]:
     """Return the key of every address's domain."""
     return [split_address(fold(address))[1] for address in account.addresses]
+
+
+def _later(there: Account | None, account: Account) -> int | None:
+    """Return the later of two last logins."""
+    known = [one.last_login_ms for one in (there, account) if one and one.last_login_ms is not None]
+    return max(known, default=None)
 
 
 def check_account(account: Account) -> None:
@@ -242,6 +260,9 @@ class MemoryAccounts:
     def add(self, accounts: Sequence[Account], *, adopt: bool = False) -> Deferred[None]:
         return execute(self._add, accounts, adopt)
 
+    def restore(self, account: Account, app_passwords: Sequence[AppPassword]) -> Deferred[None]:
+        return execute(self._restore, account, app_passwords)
+
     def set_verifiers(self, name: str, verifiers: Sequence[str], *,
                       revoke_app_passwords: bool = False) -> Deferred[None]:
         return execute(self._set_verifiers, name, tuple(verifiers), revoke_app_passwords)
@@ -286,7 +307,10 @@ class MemoryAccounts:
         return execute(lambda: habits_of(self._table.accounts.values(), schemes))
 
     def server_secret(self) -> Deferred[bytes]:
-        return execute(lambda: self._table.secret)
+        return execute(self._table.server_secret)
+
+    def take_secret(self, octets: bytes) -> Deferred[bool]:
+        return execute(lambda: self._table.server_secret(octets) == octets)
 
     def _find_login(self, login: str) -> Login | None:
         for key, user in login_candidates(login):
@@ -322,6 +346,19 @@ class MemoryAccounts:
                 self._refuse_if_held(key)
         for account in accounts:
             self._table.add(account)
+
+    def _restore(self, account: Account, passwords: Sequence[AppPassword]) -> None:
+        key = fold(account.name)
+        there, kept = self._table.accounts.get(key), self._table.app_passwords.get(key, {})
+        if there is not None:
+            self._table.remove(account.name)
+        try:
+            self._add([replace(account, last_login_ms=_later(there, account))], there is not None)
+        except MailgateError:
+            if there is not None:
+                self._table.put_back(there, kept)
+            raise
+        self._table.app_passwords[key] = {fold(one.label): one for one in passwords}
 
     def _refuse_maildrops(self, keys: Iterable[str]) -> None:
         for key in keys:

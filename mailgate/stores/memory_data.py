@@ -8,7 +8,7 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
-from mailgate.model import EMPTY_LISTING, Envelope, Placement, ScanListing
+from mailgate.model import EMPTY_LISTING, INBOX, Envelope, Placement, ScanListing
 from mailgate.names import fold
 from mailgate.stores.memory_accounts import AccountTable
 
@@ -32,6 +32,9 @@ class Message(NamedTuple):
     preamble: bytes
     body: Body
     identity: bytes | None = None
+    folder: str = INBOX
+    flags: str = ""
+    serial: int = 0             # the maildrop's; grows in the order in which folders got their messages
 
     @property
     def octets(self) -> int:
@@ -61,23 +64,30 @@ def overlap(one: str | None, other: str | None) -> bool:
 class Rows:
     """The messages of one maildrop in the order of their arrival, and who holds them."""
 
-    __slots__ = ("identities", "known_ids", "leases", "logins", "messages", "octets", "_snapshots")
+    __slots__ = ("folders", "identities", "known_ids", "leases", "logins", "messages", "name", "octets",
+                 "_last_serial", "_snapshots")
 
-    def __init__(self) -> None:
-        self.messages: dict[bytes, Message] = {}
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.messages: dict[int, Message] = {}          # by serial, in order
         self.octets = 0
+        self.folders: set[str] = set()                  # beside INBOX
         self.known_ids: set[bytes] = set()              # every unique-id there ever was
-        self.identities: set[bytes] = set()             # of every message that an import brought
+        self.identities: dict[bytes, bytes] = {}        # of all that imports brought; with unique-ids
         self.leases: dict[str | None, Lease] = {}       # by view
         self.logins: dict[str | None, float] = {}       # by view: the second of the last one
+        self._last_serial = 0
         self._snapshots: dict[str | None, tuple[ScanListing, tuple[Message, ...]]] = {}
 
     def add(self, message: Message) -> None:
         """Take a message that stands after all others."""
-        self.messages[message.unique_id] = message
+        self._last_serial += 1
+        self.messages[self._last_serial] = message._replace(serial=self._last_serial)
         self.known_ids.add(message.unique_id)
         if message.identity is not None:
-            self.identities.add(message.identity)
+            self.identities[message.identity] = message.unique_id
+        if message.folder != INBOX:
+            self.folders.add(message.folder)
         self.octets += message.octets
         self._snapshots.clear()
 
@@ -87,23 +97,37 @@ class Rows:
         return identity is not None and (
             identity in self.identities or any(one.identity == identity for one in coming.values()))
 
-    def remove(self, messages: Collection[Message]) -> None:
+    def remove(self, serials: Collection[int]) -> None:
         """Forget messages; their unique-ids and identities stay known."""
-        for message in messages:
-            del self.messages[message.unique_id]
-            self.octets -= message.octets
-        if messages:
+        for serial in serials:
+            self.octets -= self.messages.pop(serial).octets
+        if serials:
             self._snapshots.clear()
+
+    def change(self, messages: Collection[Message]) -> None:
+        """Put messages in the place of those that have their serials."""
+        for message in messages:
+            self.messages[message.serial] = message
+            self.known_ids.add(message.unique_id)
+        self._snapshots.clear()
+
+    def within(self, folder: str | None) -> tuple[Message, ...]:
+        """Return what a folder holds, in order."""
+        return tuple([m for m in self.messages.values() if m.folder == folder])
 
     def snapshot(self, view: str | None) -> tuple[ScanListing, tuple[Message, ...]]:
         """Return listing and messages of a view; sessions between two changes share them."""
         if view not in self._snapshots:
-            seen = tuple([m for m in self.messages.values() if view is None or m.user == view])
+            seen = tuple([m for m in self.within(INBOX) if view is None or m.user == view])
             if not seen:
                 return EMPTY_LISTING, seen
-            listing = ScanListing(array("Q", [m.octets for m in seen]), [m.unique_id for m in seen])
-            self._snapshots[view] = listing, seen
+            self._snapshots[view] = listing_of(seen), seen
         return self._snapshots[view]
+
+
+def listing_of(messages: Sequence[Message]) -> ScanListing:
+    """Return the scan listing of some messages."""
+    return ScanListing(array("Q", [m.octets for m in messages]), [m.unique_id for m in messages])
 
 
 class Shared:
@@ -120,7 +144,7 @@ class Shared:
 
     def maildrop(self, name: str) -> Rows:
         """Return a maildrop, an empty one if there was none."""
-        return self.maildrops.setdefault(fold(name), Rows())
+        return self.maildrops.setdefault(fold(name), Rows(name))
 
     # Holders ------------------------------------------------------------------------------
 
@@ -161,15 +185,19 @@ class Shared:
         """Remember whom a delivery reached."""
         self._delivered.update(_attempt(delivery_id, placement) for placement in placements)
 
+    def fresh_id(self) -> bytes:
+        """Return a unique-id that no message was given before."""
+        return f"{self._id_prefix}{next(self._id_serials):x}".encode()
+
     def message(self, drop: Rows, coming: Container[bytes], placement: Placement, body: Body) -> Message:
         """Return one recipient's copy. Its unique-id is one that the maildrop never had and none of
         those coming: the given one, else a fresh one.
         """
         unique_id = placement.unique_id
         while unique_id is None or unique_id in drop.known_ids or unique_id in coming:
-            unique_id = f"{self._id_prefix}{next(self._id_serials):x}".encode()
+            unique_id = self.fresh_id()
         return Message(unique_id, placement.user, placement.envelope, placement.preamble, body,
-                       identity_of(placement))
+                       identity_of(placement), placement.folder, placement.flags)
 
 
 def _attempt(delivery_id: str, placement: Placement) -> tuple[str, str, bytes]:

@@ -29,6 +29,7 @@ class SqliteDatabase(Database):
         super().__init__(blobs, writer, reader, reactor, lease_seconds, process)
         self.path = path
         self._create = create
+        self._store_id = ""     # that the bodies were told
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._create and not os.path.exists(self.path) and self.blobs.owner() is not None:
@@ -38,7 +39,10 @@ class SqliteDatabase(Database):
         connection = connect(self.path, create=self._create)
         try:
             prepare(connection)
-            self.blobs.belong_to(store_id(connection.cursor()))
+            name = store_id(connection.cursor())
+            if name != self._store_id:      # a bucket that is out of reach keeps no database from going on
+                self.blobs.belong_to(name)
+                self._store_id = name
         except BaseException:
             connection.close()
             raise

@@ -48,6 +48,10 @@ ANSWERS: dict[type[BaseException], Answer] = {
     errors.StoreFull: Answer(b"[SYS/TEMP] ", b"452 4.3.1", b"no space, try again later", os.EX_TEMPFAIL),
     errors.LeaseLost: Answer(
         b"[SYS/TEMP] ", b"451 4.3.0", b"the lock was lost, nothing removed", os.EX_TEMPFAIL),
+    errors.PartlyRemoved: Answer(       # the words of RFC 1939 section 6
+        b"[SYS/TEMP] ", b"451 4.3.0", b"some deleted messages not removed", os.EX_TEMPFAIL),
+    errors.NoSuchFolder: Answer(b"", b"550 5.2.0", b"no such folder", os.EX_DATAERR),
+    errors.FolderConflict: Answer(b"", b"550 5.2.0", b"folder name taken or ill-formed", os.EX_DATAERR),
     errors.BadAddress: Answer(b"", b"501 5.1.3", b"not an address", os.EX_DATAERR),
     errors.NonAsciiSender: Answer(b"", b"550 5.6.7", b"the address needs SMTPUTF8", os.EX_DATAERR),
     errors.NonAsciiRecipient: Answer(b"", b"553 5.6.7", b"the address needs SMTPUTF8", os.EX_DATAERR),

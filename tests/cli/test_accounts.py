@@ -306,6 +306,27 @@ class MaildropListTests(CommandCase):
         self.add("mrose")
         self.assertEqual(self.succeed("maildrop", "list", "mrose"), "")
 
+    def test_folders(self) -> None:
+        """Their names, messages and octets; the mail of each with --folder, INBOX in any case."""
+        self.add("mrose")
+        self.assertEqual(self.succeed("maildrop", "folders", "mrose"), "INBOX\t0\t0\n")
+        delivery = self.store.deliver()
+        delivery.write(b"x\n")
+        envelope = Envelope(b"a@b", b"mrose@mail.example.org", 1)
+        self.successResultOf(delivery.commit([
+            Placement("mrose", None, envelope, b"y\r\n" * number, folder=folder)
+            for number, folder in enumerate(["R\u00e9sum\u00e9s", "inbox", "a/b", "a/b"])]))
+        self.successResultOf(self.store.make_folder("mrose", "empty"))
+        self.assertEqual(self.succeed("maildrop", "folders", "mrose"),
+                         "INBOX\t1\t6\nR\u00e9sum\u00e9s\t1\t3\na/b\t2\t21\nempty\t0\t0\n")
+        self.assertEqual(len(self.succeed("maildrop", "list", "mrose", "--folder", "a/b").splitlines()), 2)
+        self.assertEqual(self.succeed("maildrop", "list", "mrose", "--folder", "Inbox"),
+                         self.succeed("maildrop", "list", "mrose"))
+        self.assertEqual(self.succeed("maildrop", "list", "mrose", "--folder", "empty"), "")
+        for folder in ("a", "", "a//b", "\udcff"):
+            self.assertIn("no such folder", self.refused(65, "maildrop", "list", "mrose", "--folder", folder))
+        self.refused(67, "maildrop", "folders", "nobody")
+
     def test_escapes(self) -> None:
         self.assertEqual(field("a\u2028b\x1b[2J\u200b"), "a\\u2028b\\x1b[2J\\u200b")
         self.assertEqual(printable("a\nb\udcff"), "a\\x0ab\\xff")

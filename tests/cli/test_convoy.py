@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from mailgate.cli.convoy import MOST_MESSAGES, MOST_OCTETS, Convoy
 from mailgate.errors import OverQuota, StoreFull, StoreUnavailable
-from mailgate.importing.source import NotPlain
+from mailgate.formats.entries import NotPlain
 from mailgate.interfaces import IPreparedDelivery
 from mailgate.model import Envelope, Placement
 

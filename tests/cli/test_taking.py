@@ -221,6 +221,10 @@ class RefusedTests(ImportCase):
         self.refused(65, "import", "mrose", str(self.folder))
         self.refused(67, "import", "nobody", str(self.mbox(b"A: 1\n\n")))
         self.refused(64, "import", "mrose")
+        told = self.refused(64, "import", "mrose", str(self.mbox(b"A: 1\n\n")), "--unique-ids", "pine")
+        self.assertIn("'pine': no server whose unique-ids are known; there are auto, dovecot,", told)
+        told = self.refused(65, "import", "mrose", str(self.mbox(b"A: 1\n\n")), "--unique-ids", "courier")
+        self.assertIn("an mbox, but courier keeps none", told)
 
     def test_over_quota(self) -> None:
         """What has no room is named, the rest is taken; after more room was given, only that comes."""

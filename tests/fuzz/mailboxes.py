@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mailgate.cli.delivering import _without_from_lines
 from mailgate.errors import StoreUnavailable
-from mailgate.importing.entries import Folder
+from mailgate.formats import courier, dovecot
+from mailgate.formats.cyrus import BadIndex, read_header, read_records
+from mailgate.formats.entries import BadSource, Folder, NotPlain
+from mailgate.formats.header import HeaderTap
+from mailgate.formats.maildirnames import directory_of, folder_of
+from mailgate.formats.uniqueids import Format, parse_format
 from mailgate.importing.maildir import Maildir
 from mailgate.importing.mbox import Mbox
-from mailgate.importing.source import LATEST_MS, BadSource, HeaderTap, NotPlain, Unreadable
-from mailgate.importing.uidlists import COURIER_LIST, DOVECOT_LIST, read_known_ids
+from mailgate.importing.source import LATEST_MS, Unreadable
+from mailgate.model import INBOX
+from mailgate.names import check_folder
 from tests.fuzz.target import Target, chance, hold, pieces, same
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="mailgate-fuzz-",
@@ -61,7 +68,8 @@ def check_maildir(data: bytes) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("cur", "new"):
         (folder / name).mkdir(parents=True)
-    *lines, dovecot, courier = [*data.split(b"\n"), b"", b""] if data.count(b"\n") < 2 else data.split(b"\n")
+    lines = [*data.split(b"\n"), *([b"", b""] if data.count(b"\n") < 2 else [])]
+    *lines, of_dovecot, of_courier = lines
     made = 0
     for line in lines[:8]:
         name, _, content = line.partition(b"\0")
@@ -71,7 +79,7 @@ def check_maildir(data: bytes) -> None:
                 with open(path, "wb") as file:
                     file.write(content)
                 made += not name.startswith(b".")
-    for list_name, text in ((DOVECOT_LIST, dovecot), (COURIER_LIST, courier)):
+    for list_name, text in ((dovecot.LIST, of_dovecot), (courier.LIST, of_courier)):
         if text:
             (folder / list_name).write_bytes(text.replace(b"\1", b"\n"))
     first = read_source(Maildir(folder))
@@ -85,16 +93,54 @@ class Everything:
     def __contains__(self, name: object) -> bool:
         return True
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
 
 def check_uid_lists(data: bytes) -> None:
     folder = HERE / "lists"
     folder.mkdir(exist_ok=True)
-    for name in (DOVECOT_LIST, COURIER_LIST):
+    for name in (dovecot.LIST, courier.LIST):
         (folder / name).write_bytes(data)
-        for base, known in read_known_ids(Folder(folder), Everything()).items():
-            hold(":" not in base and isinstance(known.order, int) and known.order < 1 << 34, known)
+        for base, known in Format().maildir_ids(Folder(folder), Everything()).items():
+            hold(":" not in base and isinstance(known.order, int) and known.order < 1 << 64, known)
             hold(known.unique_id is None or re.fullmatch(rb"[\x21-\x7e]{1,70}", known.unique_id), known)
         (folder / name).unlink()
+
+
+def check_folder_names(data: bytes) -> None:
+    """The name of a directory below a Maildir: a folder's, which leads back to one like it, or none."""
+    folder = folder_of(os.fsdecode(data))
+    if folder is not None:
+        same(check_folder(folder), folder, "a folder's name in the form that stores keep")
+        hold(folder != INBOX, data)
+        directory = directory_of(folder)
+        hold(directory.isascii() and "/" not in directory and directory.isprintable(), directory)
+        same(folder_of(directory), folder, "a folder and that of its directory")
+
+
+def check_cyrus_index(data: bytes) -> None:
+    file = io.BytesIO(data)
+    try:
+        header = read_header(file)
+        for record in read_records(file, header):
+            hold(0 <= record.uid < 1 << 32 and record.arrived_seconds >= 0, record)
+    except BadIndex:
+        return
+    hold(header.records * header.record_octets + header.start <= len(data), "more records than there are")
+
+
+def check_uid_template(data: bytes) -> None:
+    try:
+        template = parse_format("dovecot:" + data.decode("latin-1")).template
+    except ValueError:
+        return
+    values = dict.fromkeys(template.names, b"26")
+    made = template.fill(values)
+    hold(made is not None and len(made) <= 1100 * (len(data) + 1), made)
 
 
 def check_header_tap(data: bytes) -> None:
@@ -126,6 +172,8 @@ MBOXES = (FROM + b"X-UIDL: abc\nSubject: x\n\nhello\n\n" + FROM + b"\n>From x\n\
           b"\nx\n\n" + FROM)
 DOVECOT = (b"3 V1700000000 N5 Gabc\n1 :1700000001.M1P1.h\n2 W10 P0000002a O7 :1700000002.M1P1.h:2,S\n",
            b"1 1700000000 3\n1 1700000001.M1P1.h\n")
+CYRUS = (b"\0\0\0\1\0\0\0\0\0\0\0\x11\0\0\0\xa0\0\0\0\x70\0\0\0\2" + bytes(136)
+         + b"\0\0\0\1" + bytes(108) + b"\0\0\0\2" + bytes(28) + b"\x80" + bytes(79))
 COURIER = (b"/2 3 1700000000\n1700000001.M1P1.h 120 1:1700000000\n", b"/3 1 0\ncur/a+b:2,S 10 0:0:5\n")
 
 TARGETS = {
@@ -140,6 +188,14 @@ TARGETS = {
     "uid-lists": Target(check_uid_lists, (*DOVECOT, *COURIER),
                         (b"V", b"P", b"O", b":", b" ", b"\n", b"/2 ", b"3 ", b"\xff", b"x" * 9000,
                          "٣".encode())),
+    "folder-names": Target(check_folder_names, (b".Sent.2023", b".&U,BTFw-.R&-D", b".Jim&AC4-B", b".INBOX.x"),
+                           (b".", b"&", b"-", b"&AC8-", b"&AC4-", b"&2D3eAA-", b"INBOX", b"/", b"\xc3\xbc",
+                            b"\xff", b"\n")),
+    "cyrus-index": Target(check_cyrus_index, (CYRUS, CYRUS[:8] + bytes([0, 0, 0, 20]) + CYRUS[12:]),
+                          (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x80", bytes(60))),
+    "uid-templates": Target(check_uid_template,
+                            (b"%08Xu%08Xv", b"%{uid | hex(8)}%{uidvalidity | hex(8)}", b"%Mf"),
+                            (b"%", b"%-5.7", b"XRMHNDETLU", b"| substr(1, 2)", b"999", b"{", b"}", b"f")),
     "header-tap": Target(check_header_tap,
                          (b"Return-Path: <a@b>\r\nX-UIDL: 1\r\n\tx\r\n\r\nSubject: no\r\n", b"\nSubject: x"),
                          (b"\n\n", b"\r\n\r\n", b"\n ", b"Subject:", b"X-UIDL :", b":")),

@@ -11,10 +11,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.errors import StoreUnavailable
+from mailgate.formats.entries import BadSource, NotPlain
 from mailgate.importing.forked import ForkedSource
 from mailgate.importing.maildir import Maildir
 from mailgate.importing.mbox import Mbox
-from mailgate.importing.source import BadSource, NotPlain, Unreadable
+from mailgate.importing.source import Unreadable
 
 FROM_LINE = b"From a@example.org Mon Jan  1 00:00:00 2024\n"
 
@@ -49,7 +50,7 @@ class Script:
 
 
 class ScriptMessage:
-    name, octets, arrived_ms, unique_id, sender = "one", 1, 2, b"3", b"4"
+    name, octets, arrived_ms, unique_id, sender, folder, flags = "one", 1, 2, b"3", b"4", "Sent", "S"
 
     def __init__(self, step: bytes | Exception) -> None:
         self._step = step

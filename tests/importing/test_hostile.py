@@ -15,9 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailgate.formats.entries import BadSource, NotPlain
 from mailgate.importing.maildir import Maildir
 from mailgate.importing.mbox import Mbox
-from mailgate.importing.source import LATEST_MS, BadSource, NotPlain, Source, SourceMessage, Unreadable
+from mailgate.importing.source import LATEST_MS, Source, SourceMessage, Unreadable
 
 FROM = b"From joe@example.org Thu Jan  1 00:00:01 1970\n"
 DATES = [b"Mon Jan  1 00:00:00 0000", b"Mon Jan 99 99:99:99 9999", b"Sun Feb 30 24:60:61 1000",

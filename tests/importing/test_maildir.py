@@ -7,8 +7,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailgate.formats.entries import BadSource
 from mailgate.importing.maildir import Maildir, is_maildir
-from mailgate.importing.source import BadSource
 
 DOVECOT = """\
 3 V1275660208 N25022 G3085f01b7f11094c501100008c4a11c1

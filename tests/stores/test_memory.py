@@ -12,13 +12,22 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mailgate.errors import LeaseLost, LoginTooSoon, MaildropInUse, NoSuchMessage, StoreUnavailable
-from mailgate.interfaces import IAccountStore, IMaildrop, IMaildropStore, IMessageStream, IPreparedDelivery
+from mailgate.interfaces import (
+    IAccountStore,
+    IFolderStore,
+    IMaildrop,
+    IMaildropStore,
+    IMessageStream,
+    IPreparedDelivery,
+)
 from mailgate.model import Account, Admission, AppPassword, Envelope, Placement
 from mailgate.stores.memory import PIECE_OCTETS, MemoryStore
 from mailgate.wire.dots import to_wire
 from tests.stores.contract_accounts import AccountStoreContract
 from tests.stores.contract_app_passwords import AccountChangeContract, AppPasswordContract
+from tests.stores.contract_folders import FolderContract
 from tests.stores.contract_maildrops import MaildropStoreContract
+from tests.stores.contract_moving import MovingContract
 
 START = 1_700_000_000      # the second in which every test begins
 
@@ -91,6 +100,10 @@ class MaildropTests(MemoryHooks, MaildropStoreContract, TestCase):
     """The contract of maildrops."""
 
 
+class FolderTests(MemoryHooks, FolderContract, TestCase):
+    """The contract of folders."""
+
+
 class AccountTests(MemoryHooks, AccountStoreContract, TestCase):
     """The contract of accounts."""
 
@@ -108,6 +121,10 @@ class AppPasswordTests(MemoryHooks, AppPasswordContract, TestCase):
             seen.append((await self.used(store, "phone", "192.0.2.1")).last_used_ms // 1000 - START)
         self.assertEqual(seen, [0, 0, 60, 60])
         self.assertEqual((await self.used(store, "phone", "192.0.2.2")).last_used_ms // 1000 - START, 90)
+
+
+class MovingTests(MemoryHooks, MovingContract, TestCase):
+    """The contract of what a move from another store needs."""
 
 
 class AccountChangeTests(MemoryHooks, AccountChangeContract, TestCase):
@@ -160,7 +177,8 @@ class MemoryStoreTests(SynchronousTestCase):
         self.put(b"x" * 70_000)
         session = self.open()
         for interface, thing in [
-            (IMaildropStore, self.store), (IAccountStore, self.store.accounts), (IMaildrop, session),
+            (IMaildropStore, self.store), (IFolderStore, self.store), (IAccountStore, self.store.accounts),
+            (IMaildrop, session), (IMaildrop, self.successResultOf(self.store.peek("mrose"))),
             (IPreparedDelivery, self.store.deliver()), (IMessageStream, session.fetch(1)),
         ]:
             verifyObject(interface, thing)

@@ -11,14 +11,23 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from mailgate.errors import LeaseLost, MaildropInUse, MessageMalformed, NoSuchMessage, StoreUnavailable
-from mailgate.interfaces import IAccountStore, IMaildrop, IMaildropStore, IMessageStream, IPreparedDelivery
+from mailgate.interfaces import (
+    IAccountStore,
+    IFolderStore,
+    IMaildrop,
+    IMaildropStore,
+    IMessageStream,
+    IPreparedDelivery,
+)
 from mailgate.model import EMPTY_LISTING, Account, Admission, ScanListing
 from mailgate.stores.sql.database import MESSAGE_OCTETS, SNAPSHOT_OCTETS, SnapshotCache
 from mailgate.stores.sql.messages import Snapshot
 from tests.stores.contract_accounts import AccountStoreContract
 from tests.stores.contract_app_passwords import AccountChangeContract, AppPasswordContract
 from tests.stores.contract_base import MIME, StoreHooks
+from tests.stores.contract_folders import FolderContract
 from tests.stores.contract_maildrops import MaildropStoreContract
+from tests.stores.contract_moving import MovingContract
 from tests.stores.sqlite_hooks import SqliteHooks
 
 LARGE = b"Subject: large\r\n\r\n" + b"0123456789abcd\r\n" * 20_000
@@ -35,12 +44,27 @@ class SmallInlineTests(SqliteHooks, MaildropStoreContract, TestCase):
         return super().new_store(folder, inline_octets=len(MIME), **options)
 
 
+class FolderTests(SqliteHooks, FolderContract, TestCase):
+    """The contract of folders."""
+
+
+class SmallInlineFolderTests(SqliteHooks, FolderContract, TestCase):
+    """The contract of folders, with every body but the smallest in a file."""
+
+    def new_store(self, folder: str, **options: object):
+        return super().new_store(folder, inline_octets=1, **options)
+
+
 class AccountTests(SqliteHooks, AccountStoreContract, TestCase):
     """The contract of accounts."""
 
 
 class AppPasswordTests(SqliteHooks, AppPasswordContract, TestCase):
     """The contract of accounts: app passwords."""
+
+
+class MovingTests(SqliteHooks, MovingContract, TestCase):
+    """The contract of what a move from another store needs."""
 
 
 class AccountChangeTests(SqliteHooks, AccountChangeContract, TestCase):
@@ -57,8 +81,9 @@ class BeginAndEndTests(SqliteHooks, StoreHooks, TestCase):
         session = await self.login(store, "mrose")
         stream = await session.fetch(1)
         for interface, thing in [
-            (IMaildropStore, store), (IAccountStore, store.accounts), (IMaildrop, session),
-            (IMessageStream, stream), (IPreparedDelivery, store.deliver()),
+            (IMaildropStore, store), (IFolderStore, store), (IAccountStore, store.accounts),
+            (IMaildrop, session), (IMaildrop, await store.peek("mrose")), (IMessageStream, stream),
+            (IPreparedDelivery, store.deliver()),
         ]:
             verifyObject(interface, thing)
         stream.close()
@@ -329,7 +354,7 @@ class SnapshotCacheTests(SynchronousTestCase):
         self.assertIs(cache.get(1, "", 2), new)
 
     def test_bounded_in_octets(self) -> None:
-        """The one that was used longest ago gives way; what is too large for it all is not kept."""
+        """The one that was used longest ago gives way; for what is too large, none does."""
         cache = SnapshotCache(4 * (SNAPSHOT_OCTETS + 10 * MESSAGE_OCTETS))
         for maildrop_id in range(4):
             cache.put(maildrop_id, "", self.snapshot(1, 10))
@@ -338,4 +363,5 @@ class SnapshotCacheTests(SynchronousTestCase):
         self.assertEqual([cache.get(number, "", 1) is not None for number in range(5)],
                          [True, False, True, True, True])
         cache.put(5, "", self.snapshot(1, 1000))
-        self.assertEqual(cache.octets, 0)
+        self.assertIsNone(cache.get(5, "", 1))
+        self.assertIsNotNone(cache.get(0, "", 1))

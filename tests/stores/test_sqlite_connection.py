@@ -322,7 +322,7 @@ class ReadOnlyTests(SqliteHooks, StoreHooks, TestCase):
         await self.put(store, "mrose", *[b"x" * 20_000] * 20)
         await store.stop()
         with open(f"{store.folder}/mail.db", "r+b") as file:
-            file.seek(30 * 4096)
+            file.seek(50 * 4096)
             file.write(b"\xff" * 50 * 4096)
         await store.start()
         findings = await store.check()

@@ -29,6 +29,7 @@ from mailgate.stores.sql.credentials import (
     changed,
     drop_app_passwords,
     existing,
+    insert_app_passwords,
     new_version,
     read_app_passwords,
     revoke_app_passwords,
@@ -37,8 +38,10 @@ from mailgate.stores.sql.credentials import (
 )
 from mailgate.stores.sql.cursor import Cursor
 from mailgate.stores.sql.database import IRunner
-from mailgate.stores.sql.leases import refuse_if_held
+from mailgate.stores.sql.leases import make_maildrop, refuse_if_held
 from mailgate.stores.sql.messages import find_maildrop, remove_by_key, text
+
+MOST_ROWS = 2**63 - 1       # all of them: what every engine takes for a LIMIT
 
 _COLUMNS = """account.name, sdps, verifiers, addresses, domains, disabled, version,
     (SELECT max(at_ms) FROM maildrop JOIN login ON maildrop_id = maildrop.id
@@ -149,6 +152,24 @@ def _refuse_conflict(cursor: Cursor, key: Key, sdps: bool) -> None:
                               f" {taken[1]!r}: one would be an SDPS user of the other")
 
 
+def restore(cursor: Cursor, prepared: Prepared, passwords: Sequence[AppPassword]) -> None:
+    """Make an account what another store had. Raises: AccountConflict, MaildropInUse."""
+    account, key = prepared.account, fold(prepared.account.name)
+    cursor.execute("SELECT id FROM account WHERE key = ?", (key,))
+    there = cursor.fetchone()
+    if there is not None:
+        _drop(cursor, there[0])
+    add(cursor, [prepared], adopt=there is not None)
+    insert_app_passwords(cursor, existing(cursor, account.name), passwords)
+    if account.last_login_ms is not None:
+        maildrop_id = find_maildrop(cursor, key) or make_maildrop(cursor, key, account.name)
+        cursor.execute("""
+            INSERT INTO login (maildrop_id, view, at_ms) VALUES (?, '', ?)
+            ON CONFLICT (maildrop_id, view) DO UPDATE
+            SET at_ms = CASE WHEN login.at_ms < excluded.at_ms THEN excluded.at_ms ELSE login.at_ms END""",
+                       (maildrop_id, account.last_login_ms))
+
+
 def add_received(cursor: Cursor, name: str, received: str) -> None:
     """Give an account one more address or domain. Raises: NoSuchAccount, AccountConflict."""
     account = get(cursor, name)
@@ -180,6 +201,10 @@ def remove(cursor: Cursor, name: str) -> None:
     account_id = existing(cursor, name)
     new_version(cursor)        # for `changes`
     remove_by_key(cursor, fold(name))
+    _drop(cursor, account_id)
+
+
+def _drop(cursor: Cursor, account_id: int) -> None:
     drop_app_passwords(cursor, account_id)
     cursor.execute("DELETE FROM account_key WHERE account_id = ?", (account_id,))
     cursor.execute("DELETE FROM account WHERE id = ?", (account_id,))
@@ -254,7 +279,7 @@ def lacking(cursor: Cursor, schemes: Sequence[str], most: int | None) -> list[st
         AND (verifiers <> '[]' {"AND verifiers NOT LIKE ? " * len(patterns)}
              OR EXISTS (SELECT 1 FROM app_password WHERE account_id = account.id))
         ORDER BY key LIMIT ?""",
-                   (*patterns, -1 if most is None else most))
+                   (*patterns, MOST_ROWS if most is None else most))
     return [name for name, in cursor.fetchall()]
 
 
@@ -302,6 +327,13 @@ class SqlAccounts:
             return fail()
         return self._writer.run(add, prepared, adopt, durable=True)
 
+    def restore(self, account: Account, app_passwords: Sequence[AppPassword]) -> Deferred[None]:
+        try:
+            prepared = prepare(account)
+        except AccountConflict:
+            return fail()
+        return self._writer.run(restore, prepared, tuple(app_passwords), durable=True)
+
     def set_verifiers(self, name: str, verifiers: Sequence[str], *,
                       revoke_app_passwords: bool = False) -> Deferred[None]:
         return self._writer.run(set_verifiers, text(name), json.dumps(list(verifiers)),
@@ -344,3 +376,6 @@ class SqlAccounts:
 
     def server_secret(self) -> Deferred[bytes]:
         return self._writer.run(server_secret, os.urandom(32), durable=True)
+
+    def take_secret(self, octets: bytes) -> Deferred[bool]:
+        return self._writer.run(server_secret, octets, durable=True).addCallback(octets.__eq__)

@@ -6,6 +6,7 @@ Functions of a cursor; those that change something run inside a transaction that
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from mailgate.errors import NoSuchAccount, NoSuchEntry
 from mailgate.model import AppPassword
@@ -89,6 +90,14 @@ def add_app_password(cursor: Cursor, name: str, password: AppPassword) -> None:
                    f" VALUES (?, ?, ?, ?, ?, {NOW_MS})",
                    (account_id, key, password.label, password.verifier, password.generated))
     changed(cursor, account_id)
+
+
+def insert_app_passwords(cursor: Cursor, account_id: int, passwords: Sequence[AppPassword]) -> None:
+    """Add app passwords as another store had them, to an account that has none."""
+    cursor.executemany("INSERT INTO app_password (account_id, key, label, verifier, generated, created_ms,"
+                       " last_used_ms, last_used_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                       [(account_id, fold(one.label), one.label, one.verifier, one.generated, one.created_ms,
+                         one.last_used_ms, one.last_used_from) for one in passwords])
 
 
 def revoke_app_passwords(cursor: Cursor, name: str, label: str | None) -> None:

@@ -23,7 +23,7 @@ from mailgate.stores.sql.messages import Snapshot, bury
 
 RENEWALS_A_LEASE = 3            # a renewal may be late by two thirds of the lease
 BLOB_THREADS = 8
-SNAPSHOT_CACHE_OCTETS = 32 * 1024 * 1024
+SNAPSHOT_CACHE_OCTETS = 128 * 1024 * 1024
 SNAPSHOT_OCTETS = 200           # an empty snapshot
 MESSAGE_OCTETS = 96             # of one message in a snapshot, the rendered replies counted
 
@@ -96,7 +96,8 @@ class Database:
         except MailgateError:
             await self.writer.stop()
             raise
-        self._pool = _BlobThreads(0, BLOB_THREADS, "mailgate bodies")
+        threads = max(BLOB_THREADS, getattr(self.blobs, "calls_at_once", 1))
+        self._pool = _BlobThreads(0, threads, "mailgate bodies")
         self._pool.start()
         self._renewal.start(self._renewal_seconds, now=False)
         self.bury()
@@ -165,7 +166,7 @@ class Database:
 
     def _renew(self) -> Deferred[None]:
         late = set(self._unreleased)
-        renewing = self.writer.run(_renew_and_release, self.holder, late)
+        renewing = self.writer.run(renew_and_release, self.holder, late)
         return renewing.addCallbacks(lambda _: self._unreleased.difference_update(late), _never_mind)
 
 
@@ -199,6 +200,8 @@ class SnapshotCache:
         old = self._snapshots.pop(key, None)
         if old is not None:
             self.octets -= _cost(old)
+        if _cost(snapshot) > self._capacity:
+            return              # all others would give way to it, and it would not stay
         self._snapshots[key] = snapshot
         self.octets += _cost(snapshot)
         while self.octets > self._capacity:
@@ -209,7 +212,7 @@ def _cost(snapshot: Snapshot) -> int:
     return SNAPSHOT_OCTETS + MESSAGE_OCTETS * len(snapshot.listing)
 
 
-def _renew_and_release(cursor: Cursor, holder: Holder, sessions: set[str]) -> None:
+def renew_and_release(cursor: Cursor, holder: Holder, sessions: set[str]) -> None:
     renew(cursor, holder)
     if sessions:
         release_sessions(cursor, sessions)

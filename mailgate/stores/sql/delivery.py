@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -11,11 +10,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailgate.errors import MailgateError, MessageMalformed, StoreFull, StoreUnavailable
+from mailgate.errors import MailgateError, StoreFull, StoreUnavailable
 from mailgate.interfaces import IPreparedDelivery
 from mailgate.model import Placement
 from mailgate.names import fold
 from mailgate.stores.blobs import BlobFeed
+from mailgate.stores.kept import as_kept
 from mailgate.stores.sql.messages import Delivered, NewBody, NewCopy, text
 from mailgate.wire.dots import WireForm
 
@@ -23,8 +23,6 @@ KEY_OCTETS = 13             # of chance in the key of a delivery: never met agai
 Outcomes = list["Exception | None"]
 
 T = TypeVar("T")
-
-_UNIQUE_ID = re.compile(rb"[\x21-\x7e]{1,70}")      # RFC 1939 section 7
 
 
 def new_key() -> str:
@@ -97,13 +95,14 @@ class SqlDelivery:
                delivery_id: str | None = None) -> Deferred[Outcomes]:
         if self._ended or (self._complete and not self._on_disk):
             return fail(StoreUnavailable("the delivery has ended"))
-        old_ids = [one.unique_id for one in placements if one.unique_id is not None]
-        if not all(_UNIQUE_ID.fullmatch(old_id) for old_id in old_ids):
+        try:
+            kept = [as_kept(placement) for placement in placements]
+        except MailgateError:
             self.abort()
-            return fail(MessageMalformed("a unique-id that POP3 cannot carry"))
+            return fail()
         prepared: Deferred[None] = succeed(None) if self._complete else self.prepare()
         self._ended = True
-        copies = [self._copy(number, placement) for number, placement in enumerate(placements, 1)]
+        copies = [self._copy(number, placement) for number, placement in enumerate(kept, 1)]
         end: Deferred[None] = Deferred()
         self._commits.add(end)
         placing = prepared.addCallback(self._place_rows, copies, all_or_nothing, delivery_id)
@@ -133,7 +132,9 @@ class SqlDelivery:
             user_key=None if placement.user is None else text(fold(placement.user)),
             envelope=placement.envelope,
             preamble=placement.preamble,
-            account=placement.account)
+            account=placement.account,
+            folder=placement.folder,
+            flags=placement.flags)
 
     def _place_rows(self, _: None, copies: list[NewCopy], all_or_nothing: bool,
                     delivery_id: str | None) -> Deferred[Outcomes]:

@@ -6,8 +6,8 @@ Every one runs inside a transaction that the caller began. Time is the database'
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple, TypeVar
 
 from mailgate.errors import LeaseLost, LoginRefused, LoginTooSoon, MaildropInUse, StaleCredential
 from mailgate.stores.account_changes import USE_NOTED_MS
@@ -26,6 +26,9 @@ HELD = f"""EXISTS (SELECT 1 FROM holder WHERE holder.id = lease.holder AND holde
 
 # Views exclude each other when they are the same or one is the whole maildrop (the empty view).
 OVERLAP = "(lease.view = :view OR lease.view = '' OR :view = '')"
+
+RELYING: set[Callable[..., object]] = set()     # see `relies_on_lease`
+Operation = TypeVar("Operation", bound=Callable[..., object])
 
 
 class Lease(NamedTuple):
@@ -47,6 +50,7 @@ class Wanted(NamedTuple):
     delay_ms: int           # least time since the last login to this view
     app_password_key: str | None = None     # the app password whose use is to be noted
     used_from: str | None = None            # and from where
+    judged: bool = False                    # by another store's accounts: this one's do not count
 
 
 class Admitted(NamedTuple):
@@ -77,7 +81,7 @@ _LOOK = f"""
            EXISTS (SELECT 1 FROM holder WHERE id = :holder AND expires_ms > {NOW_MS}),
            :account IS NULL AND EXISTS (SELECT 1 FROM account_key WHERE key = :maildrop),
            {NOW_MS}
-    FROM (SELECT 1)
+    FROM (SELECT 1) AS one
     LEFT JOIN maildrop ON maildrop.key = :maildrop
     LEFT JOIN account ON account.key = :account
 """
@@ -91,7 +95,7 @@ def take(cursor: Cursor, holder: Holder, wanted: Wanted, session: str) -> Admitt
     cursor.execute(_LOOK, {"view": wanted.view, "holder": holder.id, "maildrop": wanted.maildrop_key,
                            "account": wanted.account_key})
     maildrop_id, change, version, disabled, last_ms, held, alive, fenced, now_ms = cursor.fetchone()
-    if fenced:
+    if fenced and not wanted.judged:
         raise LoginRefused(f"{wanted.maildrop!r} is an account's; another checker vouched for it")
     if wanted.account_key is not None and (version is None or disabled or version != wanted.version):
         raise StaleCredential(f"account {wanted.account_key}")
@@ -111,6 +115,18 @@ def take(cursor: Cursor, holder: Holder, wanted: Wanted, session: str) -> Admitt
     if wanted.app_password_key is not None:
         _note_use(cursor, wanted, now_ms)
     return Admitted(Lease(maildrop_id, wanted.view, session), change)
+
+
+def hold(cursor: Cursor, holder: Holder, maildrop_id: int, session: str) -> Lease:
+    """Take the lease of a whole maildrop for upkeep: nobody logs in. Raises: MaildropInUse."""
+    refuse_if_held(cursor, maildrop_id)
+    cursor.execute(f"SELECT count(*) FROM holder WHERE id = ? AND expires_ms > {NOW_MS}", (holder.id,))
+    if not cursor.fetchone()[0]:
+        _new_holder(cursor, holder)
+    lease = Lease(maildrop_id, "", session)
+    cursor.execute("INSERT INTO lease (maildrop_id, view, session, holder) VALUES (?, ?, ?, ?)",
+                   (*lease, holder.id))
+    return lease
 
 
 def _note_use(cursor: Cursor, wanted: Wanted, now_ms: int) -> None:
@@ -140,9 +156,27 @@ def _drop_dead(cursor: Cursor, maildrop_id: int, view: str, holder_id: str = "")
         raise MaildropInUse(f"maildrop {maildrop_id}, view {view!r}")
 
 
+def refuse_if_seen(cursor: Cursor, maildrop_id: int, users: Collection[str | None]) -> None:
+    """Raise MaildropInUse if a living session's view shows messages for some users (keys)."""
+    row = {"maildrop": maildrop_id, "view": "", "holder": ""}
+    cursor.execute(f"DELETE FROM lease WHERE maildrop_id = :maildrop AND {OVERLAP} AND NOT {HELD}", row)
+    cursor.execute("SELECT view FROM lease WHERE maildrop_id = ?", (maildrop_id,))
+    if users and any(view == "" or view in users for (view,) in cursor.fetchall()):
+        raise MaildropInUse(f"maildrop {maildrop_id}")
+
+
 def refuse_if_held(cursor: Cursor, maildrop_id: int) -> None:
     """Delete a maildrop's expired leases. Raises: MaildropInUse, if a living one is left."""
     _drop_dead(cursor, maildrop_id, "")
+
+
+def relies_on_lease(operation: Operation) -> Operation:
+    """Mark an operation on a Lease that must be committed before the lease runs out, or not at all.
+
+    Where nobody else can write between its look at the lease and its commit, that look is enough.
+    """
+    RELYING.add(operation)
+    return operation
 
 
 def still_holds(cursor: Cursor, lease: Lease) -> None:

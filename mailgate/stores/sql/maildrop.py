@@ -1,4 +1,4 @@
-"""One session's maildrop over the embedded store."""
+"""One session's maildrop over SQL, and one that is read without a session."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mailgate.errors import LeaseLost, MailgateError, NoSuchMessage, StoreUnavai
 from mailgate.interfaces import Content, IMaildrop
 from mailgate.model import Envelope
 from mailgate.stores.blobs import fetch_blob
+from mailgate.stores.blobsahead import SMALL_OCTETS, Wish, read_small
 from mailgate.stores.readahead import Course
 from mailgate.stores.sql.database import Database
 from mailgate.stores.sql.leases import Lease
@@ -29,13 +30,15 @@ from mailgate.wire.dots import TopCutter, cut_top
 ENVELOPE = "envelope"           # a kind of reading ahead, beside None (whole messages) and TOP's lines
 ENVELOPE_OCTETS = 300           # of one, as the read-ahead store counts it
 
+Coming = dict[int, "list[Deferred[Content]]"]   # by index; each with those who wait for it
+
 
 @implementer(IMaildrop)
 class SqlMaildrop:
     """The avatar of one POP login: a shared snapshot, a lease, and how far was read ahead."""
 
-    __slots__ = ("listing", "_contents", "_database", "_ended", "_envelopes", "_inline_octets", "_lease",
-                 "_snapshot")
+    __slots__ = ("listing", "_coming", "_contents", "_database", "_ended", "_envelopes", "_inline_octets",
+                 "_lease", "_snapshot")
 
     def __init__(self, database: Database, lease: Lease, snapshot: Snapshot, inline_octets: int) -> None:
         self.listing = snapshot.listing
@@ -45,6 +48,7 @@ class SqlMaildrop:
         self._inline_octets = inline_octets
         self._contents = Course()
         self._envelopes = Course(ENVELOPE)
+        self._coming: Coming | None = None      # small bodies on their way from the blob store
         self._ended = False
 
     # Reading --------------------------------------------------------------------------------
@@ -58,7 +62,11 @@ class SqlMaildrop:
         content: Content | None = self._read_before(self._contents, index, body_lines)
         if content is not None:
             return content
-        run = self._contents.run(index, self.listing.sizes, self._inline_octets)
+        if self._coming and index in self._coming:
+            waiting: Deferred[Content] = Deferred()
+            self._coming[index].append(waiting)
+            return waiting
+        run = self._contents.run(index, self.listing.sizes, max(self._inline_octets, SMALL_OCTETS))
         return self._read_rows(read_bodies, run, body_lines == 0).addCallback(
             self._take_bodies, run, body_lines)
 
@@ -77,6 +85,8 @@ class SqlMaildrop:
         if not course.goes_on(index, kind):
             self._forget(course)
             course.restart(kind)
+            if course is self._contents:
+                self._coming = None
         course.advance(index)
         return self._database.ahead.take((self._lease.session, index, kind))
 
@@ -88,19 +98,51 @@ class SqlMaildrop:
 
     def _take_bodies(self, bodies: dict[int, StoredBody], run: range,
                      body_lines: int | None) -> Content | Deferred[Content]:
-        wanted = self._first(bodies, run)
-        for index in run[1:]:
+        wanted: StoredBody = self._first(bodies, run)
+        small: dict[int, StoredBody] = {}       # in the blob store
+        for index in run:
             body = bodies.get(self._snapshot.serials[index])
-            if body is not None and body.data is not None:
+            if body is None:
+                continue
+            if body.data is None:
+                if _octets(body, body_lines) <= SMALL_OCTETS:
+                    small[index] = body
+            elif index != run.start:
                 content = _cut(body, body_lines)
                 self._keep(index, body_lines, content, len(content))
+        waiting: Deferred[Content] = Deferred()
+        self._read_small(small, body_lines, run.start, waiting)
         if wanted.data is not None:
             return _cut(wanted, body_lines)
+        if run.start in small:
+            return waiting
         assert wanted.key is not None
         cutter = TopCutter(body_lines) if body_lines else None
-        octets = wanted.head_octets if body_lines == 0 else wanted.wire_octets
-        return fetch_blob(self._database.in_thread, self._database.blobs, wanted.key, wanted.preamble, octets,
-                          cutter).addCallback(self._close_if_ended)
+        return fetch_blob(self._database.in_thread, self._database.blobs, wanted.key, wanted.preamble,
+                          _octets(wanted, body_lines), cutter).addCallback(self._close_if_ended)
+
+    def _read_small(self, small: dict[int, StoredBody], body_lines: int | None, wanted: int,
+                    waiting: Deferred[Content]) -> None:
+        """Read bodies out of the blob store; `waiting` gets the wanted one's, what is early is kept."""
+        if not small:
+            return
+        coming: Coming = {index: [] for index in small}
+        if wanted in coming:
+            coming[wanted].append(waiting)
+        self._coming = coming if self._contents.kind == body_lines else None
+
+        def arrived(index: int, outcome: bytes | Failure) -> None:
+            content = outcome if isinstance(outcome, Failure) else _cut(
+                small[index]._replace(data=outcome), body_lines)
+            asked = coming.pop(index)
+            for deferred in asked:
+                deferred.callback(content)
+            if not asked and self._coming is coming and not isinstance(content, Failure):
+                self._keep(index, body_lines, content, len(content))
+
+        read_small(self._database.in_thread, self._database.blobs,
+                   [Wish(index, body.key or "", _octets(body, body_lines)) for index, body in small.items()],
+                   arrived)
 
     def _take_envelopes(self, envelopes: dict[int, Envelope], run: range) -> Envelope:
         wanted: Envelope = self._first(envelopes, run)
@@ -189,6 +231,33 @@ class SqlMaildrop:
     def _not_committed(self, failure: Failure) -> Deferred[None]:
         released = self._database.release(self._lease)
         return released.addCallback(lambda _: failure)
+
+
+class PeekedMaildrop(SqlMaildrop):
+    """A folder's messages, read without a lease: what it is given for one is in no table."""
+
+    __slots__ = ()
+
+    def commit(self, marked: Collection[int]) -> Deferred[None]:
+        try:
+            self.commit_blocking(marked)
+        except MailgateError:
+            return fail()
+        return succeed(None)
+
+    def commit_blocking(self, marked: Collection[int]) -> None:
+        self.release()
+        raise LeaseLost("there is no lease")
+
+    def release(self) -> Deferred[None]:
+        if not self._ended:
+            self._end(())
+        return succeed(None)
+
+
+def _octets(body: StoredBody, body_lines: int | None) -> int:
+    """Return how much of a body has to be read for a message, or for its top."""
+    return body.head_octets if body_lines == 0 else body.wire_octets
 
 
 def _cut(body: StoredBody, body_lines: int | None) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import count
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -23,13 +23,14 @@ from mailgate.errors import (
     StoreUnavailable,
 )
 from mailgate.interfaces import IBlobStore, IDelivery, IMaildrop, IMaildropStore
-from mailgate.model import Admission, Listed
-from mailgate.names import fold
+from mailgate.model import Admission
 from mailgate.stores.blobs import BlobFeed
 from mailgate.stores.sql import upkeep
 from mailgate.stores.sql.accounts import SqlAccounts
 from mailgate.stores.sql.database import Database
 from mailgate.stores.sql.delivery import SqlDelivery, new_key
+from mailgate.stores.sql.foldering import SqlFolders, key_of
+from mailgate.stores.sql.imports import SqlImportRecords
 from mailgate.stores.sql.leases import Admitted, Wanted, drop_process, take
 from mailgate.stores.sql.maildrop import SqlMaildrop
 from mailgate.stores.sql.messages import (
@@ -42,14 +43,16 @@ from mailgate.stores.sql.messages import (
     remove_by_key,
     text,
 )
+from mailgate.stores.sql.spools import SqlSpoolRecords
 
 INLINE_OCTETS = 65536       # a body up to this lies in its row
+MOST_REMOVALS_AT_ONCE = 8   # of blobs, by a sweep: others are to get their turn
 
 log = Logger()
 
 
 @implementer(IMaildropStore)
-class SqlStore:
+class SqlStore(SqlFolders, SqlImportRecords):
     """Maildrops in `database`, bodies above `inline_octets` in its blob store; `accounts` beside them.
 
     Several processes may use one database. `quota_octets` bounds each maildrop.
@@ -80,10 +83,13 @@ class SqlStore:
     # Sessions -------------------------------------------------------------------------------
 
     def open(self, admission: Admission) -> Deferred[IMaildrop]:
-        session = f"{self._run}-{next(self._sessions)}"
+        session = self._new_session()
         taking = self._database.writer.run(take, self._database.holder, _wanted(admission), session)
         opening: Deferred[IMaildrop] = taking.addCallback(self._list)
         return opening.addErrback(self._not_opened, session)
+
+    def _new_session(self) -> str:
+        return f"{self._run}-{next(self._sessions)}"
 
     def _list(self, admitted: Admitted) -> IMaildrop | Deferred[IMaildrop]:
         lease = admitted.lease
@@ -103,6 +109,11 @@ class SqlStore:
         if not failure.check(StaleCredential, LoginRefused, MaildropInUse, LoginTooSoon):
             self._database.release_session(session)
         return failure
+
+    @property
+    def records(self) -> SqlSpoolRecords:
+        """What is kept for maildrops whose mail lies in files of other programs."""
+        return SqlSpoolRecords(self._database, _wanted, self._new_session)
 
     def bury_process(self, process: str) -> Deferred[None]:
         """End the sessions of another process at once, which is dead for certain: they are not alive
@@ -129,11 +140,8 @@ class SqlStore:
 
     # Upkeep ---------------------------------------------------------------------------------
 
-    def scan(self, maildrop: str) -> Deferred[list[Listed]]:
-        return self._database.look(upkeep.scan, _key(maildrop))
-
     def remove(self, maildrop: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._remove(_key(maildrop)))
+        return Deferred.fromCoroutine(self._remove(key_of(maildrop)))
 
     async def _remove(self, key: str) -> None:
         await self._database.writer.run(remove_by_key, key, durable=True)
@@ -142,11 +150,17 @@ class SqlStore:
     def expire(self, retention_seconds: int) -> Deferred[int]:
         return Deferred.fromCoroutine(self._expire(retention_seconds * 1000))
 
-    async def _expire(self, retention_ms: int) -> int:
+    async def trusted_now_ms(self) -> int | None:
+        """Return the time by which mail may be removed; None while the clock is in doubt."""
         ahead_ms = await self._database.writer.run(upkeep.doubt_clock, durable=True)
         if ahead_ms:
             log.warn("nothing expires for now: the clock is {days} days ahead of the last time that was"
                      " looked", days=ahead_ms // upkeep.DAY_MS)
+            return None
+        return await self._database.look(upkeep.now_ms)
+
+    async def _expire(self, retention_ms: int) -> int:
+        if await self.trusted_now_ms() is None:
             return 0
         maildrops = await self._database.look(upkeep.find_expired, retention_ms)
         removed = 0
@@ -171,9 +185,16 @@ class SqlStore:
         old = [key for key, age in await database.in_thread(blobs.keys)
                if age >= grace_seconds and key not in self._feeds]
         unknown = await database.look(upkeep.find_unknown_blobs, owner, old)
-        removed = await database.in_thread(_remove_all, blobs, [*named, *unknown])
+        removed = await self._remove_blobs([*named, *unknown])
         await database.writer.run(upkeep.forget, named)
         return removed
+
+    async def _remove_blobs(self, keys: list[str]) -> int:
+        """Remove blobs, some at once where a call takes its time; return how many."""
+        blobs = self._database.blobs
+        lanes = min(getattr(blobs, "calls_at_once", 1), MOST_REMOVALS_AT_ONCE)
+        removing = [self._database.in_thread(_remove_all, blobs, keys[lane::lanes]) for lane in range(lanes)]
+        return sum(await gatherResults(removing, consumeErrors=True))
 
     def check(self) -> Deferred[list[str]]:
         return Deferred.fromCoroutine(self._check())
@@ -187,29 +208,38 @@ class SqlStore:
             findings.append(str(fault))
         named = await database.look(upkeep.blob_keys)
         there = {key for key, _ in await database.in_thread(database.blobs.keys)}
-        return findings + [f"body {body_id}: its blob {key} is missing"
-                           for key, body_id in named.items() if key not in there]
+        unseen = [key for key in named if key not in there]
+        missing = await database.in_thread(_missing, database.blobs, unseen)
+        return findings + [f"body {named[key]}: its blob {key} is missing" for key in missing]
 
 
 def _wanted(admission: Admission) -> Wanted:
-    return Wanted(maildrop_key=_key(admission.maildrop),
+    return Wanted(maildrop_key=key_of(admission.maildrop),
                   maildrop=text(admission.maildrop),
-                  view="" if admission.view is None else _key(admission.view),
-                  account_key=None if admission.account is None else _key(admission.account),
+                  view="" if admission.view is None else key_of(admission.view),
+                  account_key=None if admission.account is None else key_of(admission.account),
                   version=admission.version,
                   delay_ms=admission.login_delay_seconds * 1000,
-                  app_password_key=None if admission.app_password is None else _key(admission.app_password),
-                  used_from=None if admission.used_from is None else text(admission.used_from))
-
-
-def _key(name: str) -> str:
-    return text(fold(name))
+                  app_password_key=None if admission.app_password is None else key_of(admission.app_password),
+                  used_from=None if admission.used_from is None else text(admission.used_from),
+                  judged=admission.judged)
 
 
 def _remove_all(blobs: IBlobStore, keys: list[str]) -> int:
     for key in keys:
         blobs.remove(key)
     return len(keys)
+
+
+def _missing(blobs: IBlobStore, keys: list[str]) -> list[str]:
+    """Return those of some keys that cannot be opened: what a listing lacks may be there all the same."""
+    missing = []
+    for key in keys:
+        try:
+            blobs.open(key).close()
+        except StoreUnavailable:
+            missing.append(key)
+    return missing
 
 
 def _swept_later(failure: Failure) -> None:

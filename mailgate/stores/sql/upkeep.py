@@ -1,4 +1,4 @@
-"""What keeps an embedded store tidy: scan, retention, sweep and check, as functions of a cursor.
+"""What keeps a store over SQL tidy: retention, sweep and check, as functions of a cursor.
 
 Those that look through whole tables are meant for a connection of their own, in a thread that
 nobody waits for.
@@ -10,10 +10,9 @@ import json
 from collections.abc import Collection, Iterable
 
 from mailgate.errors import StoreUnavailable
-from mailgate.model import Envelope, Listed
 from mailgate.stores.sql.cursor import Cursor
 from mailgate.stores.sql.leases import DEAD, NOW_MS, sweep_dead
-from mailgate.stores.sql.messages import INBOX, find_maildrop, remove_messages
+from mailgate.stores.sql.messages import INBOX, remove_messages
 
 DAY_MS = 86_400_000
 DELIVERY_KEPT_MS = DAY_MS           # our own retries, and a mail server's after a lost reply, come sooner
@@ -23,16 +22,13 @@ DOUBT_MS = 18 * 3_600_000           # ... until it has gone on for so long from 
 MOST_FINDINGS = 20                  # of one kind
 
 
-def scan(cursor: Cursor, maildrop: str) -> list[Listed]:
-    """Return what a maildrop (its key) holds now."""
-    maildrop_id = find_maildrop(cursor, maildrop)
-    cursor.execute(f"SELECT octets, unique_id, sender, recipient, arrived_ms FROM message"
-                   f" WHERE maildrop_id = ? AND {INBOX} ORDER BY serial", (maildrop_id,))
-    return [Listed(number, octets, unique_id, Envelope(*envelope))
-            for number, (octets, unique_id, *envelope) in enumerate(cursor.fetchall(), 1)]
-
-
 # Retention ----------------------------------------------------------------------------------
+
+
+def now_ms(cursor: Cursor) -> int:
+    """Return the time, in milliseconds since 1970, UTC."""
+    now: int = cursor.execute(f"SELECT {NOW_MS}").fetchone()[0]
+    return now
 
 
 def doubt_clock(cursor: Cursor) -> int:
@@ -55,16 +51,19 @@ def doubt_clock(cursor: Cursor) -> int:
 
 
 def find_expired(cursor: Cursor, retention_ms: int) -> list[int]:
-    """Return the maildrops that have messages past the retention. Reads the whole table."""
-    cursor.execute(f"SELECT DISTINCT maildrop_id FROM message WHERE arrived_ms < {NOW_MS} - ?",
-                   (retention_ms,))
+    """Return the maildrops whose INBOX has messages past the retention. Reads the whole table.
+
+    What somebody filed in a folder stays: nobody is told of the retention there.
+    """
+    cursor.execute(f"SELECT DISTINCT maildrop_id FROM message WHERE arrived_ms < {NOW_MS} - ?"
+                   f" AND {INBOX}", (retention_ms,))
     return [maildrop_id for (maildrop_id,) in cursor.fetchall()]
 
 
 def expire(cursor: Cursor, maildrop_id: int, retention_ms: int) -> int:
-    """Remove the messages of a maildrop that are past the retention and that no session sees."""
+    """Remove the messages of an INBOX that are past the retention and that no session sees."""
     cursor.execute(f"""
-        SELECT serial FROM message WHERE maildrop_id = ? AND arrived_ms < {NOW_MS} - ?
+        SELECT serial FROM message WHERE maildrop_id = ? AND arrived_ms < {NOW_MS} - ? AND {INBOX}
         AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.maildrop_id = message.maildrop_id
                         AND (lease.view = '' OR lease.view = message.user_key) AND NOT {DEAD})""",
                    (maildrop_id, retention_ms))
@@ -95,11 +94,12 @@ def find_removed_blobs(cursor: Cursor, owner: str | None, grace_ms: int) -> list
 
 
 def find_unknown_blobs(cursor: Cursor, owner: str | None, keys: Collection[str]) -> list[str]:
-    """Return those of some keys that no body and no removal names. Raises: as `see_owner`."""
+    """Return those of some keys that no body, removal or journal names. Raises: as `see_owner`."""
     see_owner(cursor, owner)
     cursor.execute("""
         SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM body WHERE key = value)
-        AND NOT EXISTS (SELECT 1 FROM removed_blob WHERE key = value)""", (json.dumps(list(keys)),))
+        AND NOT EXISTS (SELECT 1 FROM removed_blob WHERE key = value)
+        AND NOT EXISTS (SELECT 1 FROM spool_journal WHERE blob_key = value)""", (json.dumps(list(keys)),))
     return [key for (key,) in cursor.fetchall()]
 
 
@@ -118,7 +118,8 @@ def _forget_view_logins(cursor: Cursor) -> None:
     cursor.execute(f"""
         INSERT INTO login (maildrop_id, view, at_ms)
         SELECT maildrop_id, '', max(at_ms) FROM login WHERE {old} GROUP BY maildrop_id
-        ON CONFLICT (maildrop_id, view) DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)""")
+        ON CONFLICT (maildrop_id, view) DO UPDATE SET at_ms = excluded.at_ms
+        WHERE excluded.at_ms > login.at_ms""")
     cursor.execute(f"DELETE FROM login WHERE {old}")
 
 
@@ -148,6 +149,11 @@ _RELATIONS = {
            OR maildrop.octets <> ifnull(found.octets, 0) OR next_serial <= ifnull(found.last, 0)""",
     "message rows name maildrop {}, which is none": """
         SELECT DISTINCT maildrop_id FROM message WHERE maildrop_id NOT IN (SELECT id FROM maildrop)""",
+    "maildrop {}: message {} lies in a folder that is none": """
+        SELECT maildrop_id, serial FROM message WHERE folder <> 'INBOX' AND NOT EXISTS
+            (SELECT 1 FROM folder WHERE folder.maildrop_id = message.maildrop_id AND name = folder)""",
+    "folders of maildrop {}, which is none": """
+        SELECT DISTINCT maildrop_id FROM folder WHERE maildrop_id NOT IN (SELECT id FROM maildrop)""",
     "account {} does not answer to its own name": """
         SELECT name FROM account LEFT JOIN account_key ON account_key.key = account.key
         WHERE account_key.account_id IS NOT account.id""",

@@ -1,6 +1,6 @@
 """Open what lies in somebody else's mailbox: plain files and folders, nothing else.
 
-Its owner may put there what he likes and change it while it is read, and an import often has the
+Its owner may put there what he likes and change it while it is read, and who reads it often has the
 rights to read everybody's files. So no link is followed, nothing is waited for, and what was opened
 is looked at, not what the name meant before.
 """
@@ -14,10 +14,18 @@ import weakref
 from pathlib import Path
 from typing import BinaryIO
 
-from mailgate.importing.source import BadSource, NotPlain
+from mailgate.errors import MailgateError
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK     # to open a pipe waits for its writer
+
+
+class BadSource(MailgateError):
+    """A path that is no mailbox of a kind that we know, or one that cannot be read."""
+
+
+class NotPlain(MailgateError):
+    """Something in a message's place that is no plain file: a link, a folder, a pipe."""
 
 
 class Folder:
@@ -42,7 +50,11 @@ class Folder:
             if inside is not None and fault.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise BadSource(f"{path}: not a folder; links are not followed") from fault
             raise BadSource(f"{path}: {fault.strerror}") from fault
-        weakref.finalize(self, os.close, self._descriptor)
+        self._take(self._descriptor)
+
+    def _take(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
 
     def names(self) -> list[str]:
         """Return the names of what is in it. Raises: BadSource."""

@@ -1,0 +1,1 @@
+"""One maildrop from several stores."""

@@ -1,0 +1,1 @@
+"""Maildrops whose mail lies in files that other programs use too: Maildirs, mboxes."""

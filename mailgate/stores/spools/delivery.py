@@ -1,0 +1,250 @@
+"""One message on its way into spools: a file in each recipient's, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
+
+from twisted.internet.defer import Deferred, DeferredLock, fail, gatherResults, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailgate.errors import MailgateError, OverQuota, StoreUnavailable
+from mailgate.interfaces import IBlobStore, IPreparedDelivery, ISpool, ISpoolRecords
+from mailgate.model import Placement
+from mailgate.names import fold
+from mailgate.stores.blobs import BlobFeed
+from mailgate.stores.kept import as_kept
+from mailgate.stores.spools.content import Content
+from mailgate.stores.spools.removal import remove_at_once
+from mailgate.stores.spools.threads import SpoolThreads
+from mailgate.stores.sql.delivery import new_key
+from mailgate.wire.dots import Unstuffer, WireForm
+
+INLINE_OCTETS = 65536       # a larger message lies among the bodies while it comes in
+
+log = Logger()
+
+
+class Target:
+    """What the deliveries of one store have in common.
+
+    `spool_of` gives the spool of a maildrop and its folder; `octets_of` tells how much is in a maildrop,
+    and is asked where there is a quota.
+    """
+
+    def __init__(self, threads: SpoolThreads, blobs: IBlobStore, records: ISpoolRecords,
+                 spool_of: Callable[[str, str], ISpool], octets_of: Callable[[str], Deferred[int]],
+                 quota_octets: int | None) -> None:
+        self.threads = threads
+        self.blobs = blobs
+        self.records = records
+        self.spool_of = spool_of
+        self.octets_of = octets_of
+        self.quota_octets = quota_octets
+        self.turn = DeferredLock()      # who is asked for first is written first
+        self._locks: WeakValueDictionary[tuple[str, str], DeferredLock] = WeakValueDictionary()
+
+    def lock(self, kind: str, name: str) -> DeferredLock:
+        """Return what keeps two deliveries of one id, or to one maildrop, apart in this process."""
+        return self._locks.setdefault((kind, name), DeferredLock())
+
+
+@implementer(IPreparedDelivery)
+class SpoolDelivery:
+    """A message that waits in memory, or among the bodies, until it is written into files.
+
+    One that was written is told of as delivered, in any case. A process that dies between the file and
+    its note leaves a message that a retry doubles.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._form = WireForm()
+        self._plain = Unstuffer()
+        self._pieces: list[bytes] = []      # while it is small
+        self._feed: BlobFeed | None = None  # once it is not
+        self._complete = False      # nothing more is written
+        self._on_disk = False       # what does not wait in memory
+        self._ended = False         # committed or aborted
+        self._aborted = False
+
+    def write(self, content: bytes) -> Deferred[None] | None:
+        if self._complete or self._ended:
+            return None
+        plain = self._plain.feed(self._form.feed(content))
+        if self._feed is not None:
+            return self._feed.write(plain)
+        self._pieces.append(plain)
+        if self._form.octets <= INLINE_OCTETS:
+            return None
+        self._feed = BlobFeed(self._target.threads.run, self._target.blobs, new_key())
+        plain = b"".join(self._pieces)
+        self._pieces.clear()
+        return self._feed.write(plain)
+
+    def prepare(self) -> Deferred[None]:
+        if self._complete or self._ended:
+            return fail(StoreUnavailable("the delivery has ended"))
+        self._complete = True
+        last = self._plain.feed(self._form.finish())
+        if self._feed is None:
+            self._pieces.append(last)
+            self._on_disk = True
+            return succeed(None)
+        return self._feed.finish(last).addCallbacks(self._prepared, self._not_prepared)
+
+    def _prepared(self, _: None) -> None:
+        self._on_disk = True
+        if self._aborted:   # meanwhile
+            self._drop_blob()
+
+    def _not_prepared(self, failure: Failure) -> Failure:
+        self._ended = True
+        return failure
+
+    def commit(self, placements: Sequence[Placement], *, all_or_nothing: bool = False,
+               delivery_id: str | None = None) -> Deferred[list[Exception | None]]:
+        if self._ended or (self._complete and not self._on_disk):
+            return fail(StoreUnavailable("the delivery has ended"))
+        try:
+            kept = [as_kept(placement) for placement in placements]
+        except MailgateError:
+            self.abort()
+            return fail()
+        prepared: Deferred[None] = succeed(None) if self._complete else self.prepare()
+        self._ended = True
+        return self._target.threads.see_through(self._commit(prepared, kept, all_or_nothing, delivery_id))
+
+    def abort(self) -> None:
+        if self._ended:
+            return
+        self._ended = self._aborted = True
+        self._pieces.clear()
+        if self._feed is not None and self._on_disk:
+            self._drop_blob()
+        elif self._feed is not None and not self._complete:
+            self._feed.abandon()
+
+    def _drop_blob(self) -> None:
+        if self._feed is not None:
+            self._target.threads.run(self._target.blobs.remove, self._feed.key).addErrback(_swept_later)
+
+    async def _commit(self, prepared: Deferred[None], placements: Sequence[Placement], all_or_nothing: bool,
+                      delivery_id: str | None) -> list[Exception | None]:
+        target = self._target
+        held: list[DeferredLock] = []
+        try:
+            await prepared
+            if delivery_id is not None:
+                held.append(await target.lock("id", delivery_id).acquire())
+            await target.turn.acquire()
+            try:
+                answers = await self._with_room(
+                    placements, await target.records.accept(placements, delivery_id))
+                if all_or_nothing and any(isinstance(answer, Exception) for answer in answers):
+                    return _all_out(answers)
+                writing = self._write_all(placements, answers, delivery_id, all_or_nothing)
+                if target.quota_octets is not None:
+                    await writing       # what is written counts for the next one
+            finally:
+                target.turn.release()
+            return await writing
+        finally:
+            for lock in held:
+                lock.release()
+            self._drop_blob()
+
+    async def _with_room(self, placements: Sequence[Placement],
+                         answers: Sequence[bool | MailgateError]) -> list[bool | MailgateError]:
+        """Return whom to write to: all of those but whose maildrop has no room for it."""
+        quota = self._target.quota_octets
+        if quota is None:
+            return list(answers)
+        used: dict[str, int] = {}
+        outcomes: list[bool | MailgateError] = []
+        for placement, answer in zip(placements, answers, strict=True):
+            key = fold(placement.maildrop)
+            if answer is True and key not in used:
+                used[key] = await self._target.octets_of(placement.maildrop)
+            octets = len(placement.preamble) + self._form.octets
+            if answer is True and used[key] + octets > quota:
+                answer = OverQuota(f"maildrop {placement.maildrop}")
+            elif answer is True:
+                used[key] += octets
+            outcomes.append(answer)
+        return outcomes
+
+    def _write_all(self, placements: Sequence[Placement], answers: Sequence[bool | MailgateError],
+                   delivery_id: str | None, all_or_nothing: bool) -> Deferred[list[Exception | None]]:
+        """Write the message for all who are to have it: at once for several, in order within a maildrop.
+
+        What was written for some is removed again if all should have it and others cannot.
+        """
+        outcomes: list[Exception | None] = [
+            answer if isinstance(answer, MailgateError) else None for answer in answers]
+        written: list[tuple[Placement, bytes | None]] = []
+
+        async def write(index: int) -> None:
+            placement = placements[index]
+            lock = await self._target.lock("maildrop", fold(placement.maildrop)).acquire()
+            try:
+                name = await self._target.threads.run(self._write_file, placement)
+                if all_or_nothing:
+                    written.append((placement, name))
+                else:
+                    await self._note(placement, delivery_id, name)
+            except MailgateError as fault:
+                outcomes[index] = fault
+            finally:
+                lock.release()
+
+        async def write_each() -> list[Exception | None]:
+            await gatherResults(writing)
+            if all_or_nothing and any(outcomes):
+                for placement, name in written:
+                    await self._take_back(placement, name)
+                return _all_out(outcomes)
+            for placement, name in written:
+                await self._note(placement, delivery_id, name)
+            return outcomes
+
+        writing = [Deferred.fromCoroutine(write(index))     # in this order they ask for their locks
+                   for index, answer in enumerate(answers) if answer is True]
+        return Deferred.fromCoroutine(write_each())
+
+    async def _note(self, placement: Placement, delivery_id: str | None, name: bytes | None) -> None:
+        try:
+            await self._target.records.delivered(placement, delivery_id, name)
+        except MailgateError as fault:
+            log.warn("a message is in {maildrop}, and was not noted: {fault}",
+                     maildrop=placement.maildrop, fault=fault)
+
+    async def _take_back(self, placement: Placement, name: bytes | None) -> None:
+        """Remove what was written just now, where it can be found."""
+        try:
+            if name is not None:
+                spool = self._target.spool_of(placement.maildrop, placement.folder)
+                await self._target.threads.run(remove_at_once, spool, [name])
+        except MailgateError as fault:
+            log.warn("a message stays in {maildrop}, though others could not have it: {fault}",
+                     maildrop=placement.maildrop, fault=fault)
+
+    def _write_file(self, placement: Placement) -> bytes | None:
+        """Write the message into one spool, in a thread; return its name there."""
+        blob = None if self._feed is None else self._target.blobs.open(self._feed.key)
+        content = Content(placement.preamble, b"".join(self._pieces) if blob is None else blob)
+        try:
+            return self._target.spool_of(placement.maildrop, placement.folder).deliver(content, placement)
+        finally:
+            content.close()
+
+
+def _all_out(answers: Sequence[bool | Exception | None]) -> list[Exception | None]:
+    other = StoreUnavailable("another recipient's copy was refused")
+    return [answer if isinstance(answer, Exception) else other for answer in answers]
+
+
+def _swept_later(failure: object) -> None:
+    """What could not be removed is found by the sweep."""

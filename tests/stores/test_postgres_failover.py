@@ -1,0 +1,221 @@
+"""The store over PostgreSQL when servers die: a primary under load, its synchronous replica in its place."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from functools import cache
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from mailgate.errors import LeaseLost, MaildropInUse, StoreUnavailable
+from mailgate.model import Admission
+from mailgate.stores import postgres_database, postgres_threads
+from mailgate.stores.postgres_faults import OutcomeUnknown
+from mailgate.stores.postgres_threads import Chance
+from tests.engines import postgres
+from tests.stores.contract_base import MIME, StoreHooks, unique_ids
+from tests.stores.postgres_hooks import PostgresHooks
+
+LARGE = b"Subject: large\r\n\r\n" + b"0123456789abcd\r\n" * 5_000
+RECOVERED_SECONDS = 20      # on a busy machine; otherwise three
+
+
+@cache
+def pair() -> tuple[postgres.Server, postgres.Server]:
+    """Return a primary that syncs, and the replica that it waits for with every commit."""
+    first = postgres.Server().create()
+    return first, postgres.Server().copy_of(first, synchronous=True)
+
+
+class FailoverHooks(PostgresHooks, StoreHooks):
+    """Stores that know both servers."""
+
+    async def make_store(self, **options: object):
+        self.server, other = pair()
+        url = self.server.url(self.server.create_database(), other)     # gone with the servers
+        return await self.started(url, self.temporary_folder(), **options)
+
+    def until_recovered(self) -> float:
+        return time.monotonic() + RECOVERED_SECONDS
+
+    async def held_soon(self, store, maildrop: str) -> list[bytes]:
+        """Return what a maildrop holds, once the lease of a session that failed is given up."""
+        end = self.until_recovered()
+        while True:
+            try:
+                return await self.held(store, maildrop)
+            except MaildropInUse:
+                self.assertLess(time.monotonic(), end)
+                await self.wait()
+
+    async def wait(self, seconds: float = 0.05) -> None:
+        await deferLater(reactor, seconds, lambda: None)
+
+
+class SilentReplicaTests(FailoverHooks, TestCase):
+    """A replica that answers nobody: commits are on one machine only, and are not told as done."""
+
+    lease_seconds = 2       # so that a statement may take a second
+
+    async def test_commits_that_are_not_on_the_replica(self) -> None:
+        """Nothing is acknowledged meanwhile; a delivery that is tried again later is there once."""
+        self.patch(postgres_threads, "UNKNOWN_SECONDS", 1)
+        self.patch(postgres_database, "ANSWER_SECONDS", 0.5)
+        store = await self.make_store()
+        await self.put(store, "ann", MIME)
+        session = await self.login(store, "ann")
+        replica = pair()[1]
+        replica.freeze()
+        try:
+            for ask in (lambda: session.commit([1]),
+                        lambda: Deferred.fromCoroutine(self.add_account(store, "bob")),
+                        lambda: Deferred.fromCoroutine(self.deliver(
+                            store, LARGE, self.placement("mrose"), delivery_id="one"))):
+                self.assertIsInstance(await self.fault(StoreUnavailable, ask()), OutcomeUnknown)
+        finally:
+            replica.thaw()
+        outcome = await self.deliver(store, LARGE, self.placement("mrose"), delivery_id="one")
+        self.assertEqual(outcome, [None])
+        self.assertTrue(await self.held(store, "mrose") == [LARGE])
+        self.assertEqual(await store.check(), [])
+        self.assertEqual(await self.held(store, "ann"), [])     # it was done, and nobody was told so
+
+
+    async def test_a_wait_that_an_operator_ends(self) -> None:
+        """The server says that it is done, and remarks that the replica may not have it: not enough."""
+        store = await self.make_store()
+        await self.put(store, "ann", MIME)
+        session = await self.login(store, "ann")
+        replica = pair()[1]
+        replica.freeze()
+        try:
+            asked = session.commit([1])
+            while not self.sql(store, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                                      " WHERE wait_event = 'SyncRep'"):
+                await self.wait()
+            self.assertIn("canceling wait", str(await self.fault(OutcomeUnknown, asked)))
+        finally:
+            replica.thaw()
+
+
+class SilentServerTests(FailoverHooks, TestCase):
+    """A server that is there and answers nobody."""
+
+    async def test_rounds_are_broken_off(self) -> None:
+        """Whoever waits is told that it failed, after a time; when the server goes on so does the store."""
+        now = [0.0]
+        self.server = postgres.primary()
+        url = self.fresh_database() + "?connect_timeout=2"
+        store = await self.started(url, self.temporary_folder(), chance=Chance(clock=lambda: now[0]))
+        await self.put(store, "mrose", MIME)
+        session = await self.login(store, "mrose")
+        await store.accounts.list()
+        self.server.freeze()
+        try:
+            asked = [store.open(Admission("other")), session.commit([1]), store.accounts.list()]
+            failing = gatherResults([Deferred.fromCoroutine(self.fault(StoreUnavailable, one))
+                                     for one in asked])
+            while not failing.called:
+                await self.wait()
+                now[0] += 1000
+                store._database.writer.break_off_stuck()
+                store._database.reader.break_off_stuck()
+            await failing
+        finally:
+            self.server.thaw()
+        self.assertLessEqual(len(await self.held_soon(store, "mrose")), 1)
+        await self.put(store, "other", MIME)
+
+
+class StrayTests(FailoverHooks, TestCase):
+    """Leases that were given up, and are there again: a server forgot it when it crashed."""
+
+    async def test_leases_without_a_session(self) -> None:
+        """Are given up again after a connection was lost; those of sessions stay."""
+        self.server = postgres.primary()
+        store = await self.started(self.fresh_database(), self.temporary_folder())
+        session = await self.login(store, "mrose")
+        ended = await self.login(store, "ann")
+        rows = self.sql(store, "SELECT * FROM lease WHERE session = %s", ended._lease.session)
+        await ended.release()
+        self.sql(store, "INSERT INTO lease VALUES (%s, %s, %s, %s)", *rows[0])
+        await self.fault(MaildropInUse, store.open(Admission("ann")))
+        await store._database._renew()
+        await self.fault(MaildropInUse, store.open(Admission("ann")))
+        self.sql(store, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE application_name = 'mailgate'")
+        await self.held(store, "other")     # the loss is seen
+        await store._database._renew()
+        await self.held(store, "ann")
+        await self.fault(MaildropInUse, store.open(Admission("mrose")))
+        await session.commit([])
+
+
+class FailoverTests(FailoverHooks, TestCase):
+    """The primary is killed under load and its replica promoted. The last test here: the pair is used up."""
+
+    async def test_no_acknowledged_delivery_is_lost(self) -> None:
+        """Each is there exactly once; sessions see an outage, and new ones work again within seconds."""
+        store = await self.make_store(inline_octets=len(MIME))
+        second = await self.make_second(store)
+        await gatherResults([Deferred.fromCoroutine(self.put(store, f"user{n}", MIME)) for n in range(4)])
+        session = await self.login(store, "user0")
+        stale = unique_ids(session.listing)
+        acknowledged: Counter[bytes] = Counter()
+        refused: list[bytes] = []
+        stopping = []
+
+        async def load(where, lane: int) -> None:
+            number = 0
+            while not stopping:
+                number += 1
+                content = b"a: %d.%d\r\n\r\n" % (lane, number) + (LARGE if number % 5 == 0 else b"")
+                try:
+                    outcomes = await self.deliver(where, content, self.placement(f"user{lane % 4}"))
+                except StoreUnavailable:
+                    refused.append(content)
+                    await self.wait()
+                else:
+                    self.assertEqual(outcomes, [None])
+                    acknowledged[content] += 1
+
+        loads = [Deferred.fromCoroutine(load((store, second)[lane % 2], lane)) for lane in range(8)]
+        await self.wait(0.5)
+        before = len(acknowledged)
+        self.assertGreater(before, 0)
+        first, replica = pair()
+        await deferToThread(first.kill)
+        quitting = session.commit([1])      # its outcome is the client's to learn at the next login
+        await self.fault((StoreUnavailable, LeaseLost), quitting)
+        await deferToThread(replica.promote)
+        end = self.until_recovered()
+        while True:
+            try:
+                fresh = await second.open(Admission("user1"))
+                break
+            except StoreUnavailable:
+                self.assertLess(time.monotonic(), end)
+                await self.wait()
+        await fresh.release()
+        while len(acknowledged) < before + 20:      # deliveries go on, too
+            self.assertLess(time.monotonic(), end)
+            await self.wait()
+        stopping.append(True)
+        await gatherResults(loads)
+        self.server = replica
+        found: Counter[bytes] = Counter()
+        for number in range(4):
+            found.update(await self.held_soon(store, f"user{number}"))
+        found -= Counter({MIME: 4})
+        self.assertEqual([content for content in acknowledged if found[content] != 1], [])
+        self.assertEqual([content for content, times in found.items() if times > 1], [])
+        self.assertLessEqual(set(found), set(acknowledged) | set(refused))
+        self.assertEqual(await store.check(), [])
+        again = await self.login(store, "user0")
+        self.assertIn(stale[0], unique_ids(again.listing))      # nothing went without a +OK
+        await again.commit([1])
