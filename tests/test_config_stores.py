@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.config import Config, parse
-from mailgate.config.stores import collide, only, sections
+from mailgate.config.stores import collide, none_optional, only, sections
 from mailgate.errors import ConfigurationError
 
 FOLDER = Path("/var/lib/mailgate")
@@ -54,7 +54,10 @@ class StoresTests(SynchronousTestCase):
         self.assertEqual((one.store.lease_seconds, one.store.merge, dict(one.stores)), (30, None, {}))
         self.assertEqual(only(config, "store").metadata_path, FOLDER / "mail.db")
         self.assertTrue(collide(one, one))
-        self.assertFalse(collide(one, config))
+        self.assertTrue(collide(one, config), "it is part of the merge")
+        self.assertFalse(collide(one, only(config, "store")))
+        self.assertTrue(config.stores["Punt-2.a"].optional)
+        self.assertFalse(any(section.optional for section in none_optional(config).stores.values()))
         with self.assertRaisesRegex(ConfigurationError, r"there is no \[stores.new\]; there are: store, "):
             only(config, "new")
 
@@ -93,6 +96,21 @@ class StoresTests(SynchronousTestCase):
         text = "".join(OLD.replace("old", name) + "optional = true\n" for name in "ab")
         self.assertEqual(self.problems('[store]\nmerge = ["a", "b"]\n' + text), [
             "store.merge: all of them are optional: an outage would look like an empty maildrop"])
+
+    def test_configurations_with_a_place_in_common(self) -> None:
+        """Other metadata over the same mail, or bodies: what is copied would come back to where it was."""
+        texts = [f"""
+            [store]
+            metadata = "sqlite:{name}.db"
+            bodies = "file:{bodies}"
+            maildrops = "maildir:{mail}/{{name}}"
+            """ for name, bodies, mail in (("a", "a", "mail"), ("b", "b", "mail"), ("c", "a", "/m"))]
+        first, same_mail, same_bodies = map(parsed, texts)
+        self.assertTrue(collide(first, same_mail))
+        self.assertTrue(collide(first, same_bodies))
+        self.assertFalse(collide(same_mail, same_bodies))
+        elsewhere = parse((LEAST + texts[1]).encode(), folder=Path("/srv"))
+        self.assertFalse(collide(first, elsewhere), "what is written the same is relative to a folder")
 
     def test_two_in_one_place(self) -> None:
         """However it is written, also where it is the default."""

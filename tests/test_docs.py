@@ -120,6 +120,8 @@ def shown_default(field: Any) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return f"{value:g}" if isinstance(value, float) else str(value)
+    if type(value) is tuple:        # not one with names
+        return f"``{list(value)}``".replace("'", '"')
     if isinstance(value, Format):
         return f'``"{value.name}"``'
     return f'``"{value.scheme}:{value.path}"``' if isinstance(value, Location) else "the kind"

@@ -47,6 +47,7 @@ RULES = {
     "config": Rule(BASE | {"formats"}, {"attrs", "cattrs", "tomli", "twisted.internet.endpoints"}),
     "formats": Rule(BASE | {"wire"}),
     "importing": Rule(BASE | {"interfaces", "wire", "formats"}, ZOPE_TWISTED),
+    "conformance": Rule(BASE),      # not even wire: it shares no framing with what it judges
     "testing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"cryptography"}),
 }
 TOP = ("tap", "service", "workers", "compat", "assembly", "cli", "demo")      # these join all the others

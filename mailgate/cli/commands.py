@@ -77,6 +77,7 @@ pass_settings = click.make_pass_decorator(Settings)
     "maildrop": "mailgate.cli.maildrops:maildrop",
     "store": "mailgate.cli.stores:store",
     "check": "mailgate.cli.checking:check",
+    "conformance": "mailgate.cli.conformance:conformance",
 }, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", "path", metavar="FILE", envvar=VARIABLE, type=click.Path(),
               help=f"The configuration; else ${VARIABLE}, {', '.join(PLACES)}.")

@@ -120,10 +120,13 @@ class _DropCopy:
         convoy = Convoy(self._settled)
         try:
             for index in range(len(peeked.listing)):
-                unique_id = peeked.listing.unique_id(index)
-                if unique_id in listed:         # else it was removed a moment ago
-                    self._seen.add(unique_id)
-                    await self._copy_message(peeked, index + 1, folder, listed[unique_id], convoy)
+                one = listed.get(peeked.listing.unique_id(index))
+                if one is None:                 # it was removed a moment ago
+                    continue
+                if one.unique_id in self._seen:
+                    one = one._replace(unique_id=_second_id(folder, one.unique_id))
+                self._seen.add(one.unique_id)
+                await self._copy_message(peeked, index + 1, folder, one, convoy)
         except Exception:
             await convoy.arrive()               # what came before is copied all the same
             raise
@@ -259,11 +262,12 @@ class _DropCopy:
 
 
 CONVOY_OCTETS = 1 << 20     # of a message for which room is made before it is read
+SECOND_ID_CHARACTERS = 40
 
 
-async def pieces_of(maildrop: IMaildrop, number: int) -> Any:
-    """Give the wire form of a message in pieces. Raises: NoSuchMessage, StoreUnavailable."""
-    content: Any = await maybeDeferred(maildrop.fetch, number)
+async def pieces_of(maildrop: IMaildrop, number: int, body_lines: int | None = None) -> Any:
+    """Give the wire form of a message, or its top, in pieces. Raises: NoSuchMessage, StoreUnavailable."""
+    content: Any = await maybeDeferred(maildrop.fetch, number, body_lines)
     if isinstance(content, bytes):
         yield content
         return
@@ -291,6 +295,12 @@ async def _folders(store: Any, name: str) -> list[str]:
 
 async def _imported(store: Any, name: str) -> Any:
     return await store.imported(name) if IImportRecords.providedBy(store) else ()
+
+
+def _second_id(folder: str, unique_id: bytes) -> bytes:
+    """Return the id of a message whose own one in a folder before has: other programs make such copies."""
+    digest = hashlib.sha256(b"%b\0%b" % (folder.encode(), unique_id)).hexdigest()
+    return digest[:SECOND_ID_CHARACTERS].encode()
 
 
 def _filed(one: Listed) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from mailgate.cli.moving_many import Job, Many, Shown
 from mailgate.cli.passwords import read_password_elsewhere
 from mailgate.cli.running import with_store
 from mailgate.cli.telling import Refusal
+from mailgate.config.stores import none_optional
 from mailgate.importing.matching import UNCOUNTED
 from mailgate.names import fold
 from mailgate.net.pop3_client import TIMEOUT_SECONDS
@@ -82,7 +83,7 @@ def pop3(settings: Settings, host: str, name: str | None, user: str | None, pass
     no partner; 67 no such account here, 69 the server cannot be reached, or trusted, or has no unique-ids,
     75 try again (a maildrop is in use ...), 77 it refuses the login.
     """
-    config = settings.config
+    config = none_optional(settings.config)     # what a store that is down has would be fetched again
     door = read_door(host, Trust(tls, ca, tls_name, insecure), timeout)
     if batch is not None:
         if name is not None or user is not None or password_stdin:

@@ -18,7 +18,7 @@ from mailgate.errors import MailgateError, NoSuchAccount, NoSuchMessage
 from mailgate.formats.header import HeaderTap
 from mailgate.importing.matching import UNCOUNTED, Known, Matching, PrintReader, candidates
 from mailgate.importing.source import arrival_ms
-from mailgate.interfaces import IMaildrop, IMessageStream
+from mailgate.interfaces import IImportRecords, IMaildrop, IMessageStream
 from mailgate.model import Account, Placement
 from mailgate.net.pop3_source import POP3Source
 from mailgate.wire.dots import Unstuffer
@@ -55,6 +55,13 @@ class Tally:
         return [f"{name.replace('_', '-')}={number}" for name, number in counts.items()]
 
 
+class Owner(NamedTuple):
+    """Whose a maildrop is: an account's, or that of somebody whom another checker knows."""
+
+    account: Account
+    is_account: bool
+
+
 class Step(NamedTuple):
     """How far a move is."""
 
@@ -72,28 +79,24 @@ class Move:
         self._envelopes = Envelopes(store, config)
         self._at = at
 
-    async def account(self, name: str) -> Account:
-        """Return whom a maildrop belongs to; one that another checker knows has a maildrop, and no account.
-
-        Raises: NoSuchAccount, StoreUnavailable.
-        """
+    async def owner(self, name: str) -> Owner:
+        """Return whose a maildrop is. Raises: NoSuchAccount, StoreUnavailable."""
         try:
-            found: Account = await self._store.accounts.get(name)
+            return Owner(await self._store.accounts.get(name), True)
         except NoSuchAccount:
             if not await self._store.scan(name):
                 raise
-            return Account(name)
-        return found
+            return Owner(Account(name), False)
 
-    async def move(self, account: Account, source: POP3Source, origin: bytes) -> Tally:
+    async def move(self, owner: Owner, source: POP3Source, origin: bytes) -> Tally:
         """Take over what there is; `origin` tells the maildrop there from all others.
 
         Raises: NotOffered, ServerFault; MaildropInUse, StoreUnavailable.
         """
         tally = Tally()
-        here: IMaildrop = await self._store.peek(account.name)
+        here: IMaildrop = await self._store.peek(owner.account.name)
         try:
-            return await _Pass(self, account, source, origin, here, tally).run()
+            return await _Pass(self, owner, source, origin, here, tally).run()
         finally:
             await here.release()
 
@@ -101,11 +104,11 @@ class Move:
 class _Pass:
     """One account's move, once."""
 
-    def __init__(self, move: Move, account: Account, source: POP3Source, origin: bytes, here: IMaildrop,
+    def __init__(self, move: Move, owner: Owner, source: POP3Source, origin: bytes, here: IMaildrop,
                  tally: Tally) -> None:
         self._store, self._wishes, self._at = move._store, move._wishes, move._at
         self._envelopes = move._envelopes
-        self._account = account
+        self._account, self._is_account = owner
         self._source = source
         self._origin = origin
         self._here = here
@@ -136,10 +139,22 @@ class _Pass:
             await self._take(pairs)
         missing = [number for number in self._sizes if number not in pairs]
         tally.only_here = len(present) - len(kept) - len(pairs)
+        removed: set[int] = set()
         if self._wishes.copy and not self._wishes.dry_run:
-            await self._copy(missing)
-        tally.missing = len(wanted) - len(pairs) - tally.copied - tally.unreadable - len(tally.faults)
+            removed = await self._removed_since(missing)
+            tally.kept += len(removed)
+            await self._copy([number for number in missing if number not in removed])
+        tally.missing = (len(wanted) - len(pairs) - len(removed) - tally.copied - tally.unreadable
+                         - len(tally.faults))
         return tally
+
+    async def _removed_since(self, missing: list[int]) -> set[int]:
+        """Return those whose unique-id a message here had that an import brought, and that is gone."""
+        if not IImportRecords.providedBy(self._store):
+            return set()
+        had = {unique_id for unique_id, identity in await self._store.imported(self._account.name)
+               if identity is not None}
+        return {number for number in missing if self._ids.get(number) in had}
 
     # Matching ---------------------------------------------------------------------------------
 
@@ -183,8 +198,8 @@ class _Pass:
             done = len(self._prints) + tally.unreadable
             self._at(Step("headers read", done, len(numbers)))
 
-        if numbers and await self._source.has_top(numbers[0]):
-            await self._source.headers(numbers, sink, ended)
+        if numbers and await self._source.has_top(numbers[0], self._sizes[numbers[0]]):
+            await self._source.headers({number: self._sizes[number] for number in numbers}, sink, ended)
             return
         for number in numbers:
             ok = await self._source.retrieve(number, self._sizes[number], sink(number))
@@ -268,7 +283,7 @@ class _Pass:
         own = preamble(envelope) if not header.fields("Return-Path") else b""
         unique_id = self._ids.get(number)
         identity = self._identity(reader) if unique_id is None else None
-        return Placement(self._account.name, user, envelope, own, unique_id, identity)
+        return Placement(self._account.name, user, envelope, own, unique_id, identity, self._is_account)
 
     def _identity(self, reader: PrintReader) -> bytes:
         """Return what tells a message without a unique-id of its own from all others, in every run."""

@@ -104,10 +104,10 @@ class Many:
                     self._tell(job, "would-do" if self._dry else "done", tally.columns())
 
     async def _move_one(self, job: Job) -> Tally:
-        account = await self._move.account(job.name)
+        owner = await self._move.owner(job.name)
         source = await log_in(self._reactor, self._door, job.credentials)
         try:
-            tally = await self._move.move(account, source, b"%b %b" % (
+            tally = await self._move.move(owner, source, b"%b %b" % (
                 str(self._door).encode(), job.credentials.name))
             await source.quit()
             return tally

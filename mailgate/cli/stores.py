@@ -14,7 +14,7 @@ from mailgate.cli.commands import Settings, pass_settings
 from mailgate.cli.running import with_stores
 from mailgate.cli.telling import Refusal
 from mailgate.config import Config, load
-from mailgate.config.stores import MAIN, WHOLE, collide, only, sections
+from mailgate.config.stores import MAIN, WHOLE, collide, none_optional, only, sections
 from mailgate.errors import ConfigurationError
 
 LEAST_GRACE_SECONDS = 3600      # no delivery takes longer from a body's end to its row
@@ -54,11 +54,12 @@ def copy(settings: Settings, source: str, target: str, progress: bool | None, **
     from mailgate.cli.copying import Copying, Wishes
 
     shown = sys.stderr.isatty() if progress is None else progress
-    place, other = find(settings, source), find(settings, target)
-    if collide(place, other):
-        raise Refusal(f"{source} and {target} are the same store", code=os.EX_USAGE)
+    place, other = none_optional(find(settings, source)), find(settings, target)
     if other.store.merge is not None:       # the ids of most of its stores are shown behind a name
         raise Refusal(f"{target} is a merge: name one of its stores to copy to", code=os.EX_USAGE)
+    if collide(place, other):
+        raise Refusal(f"{source} and {target} are the same store, or one is part of the other",
+                      code=os.EX_USAGE)
     copying = Copying(Wishes(**wishes), shown=shown)
     with_stores([place, other], copying.work, create=other)
     for line in copying.summary():

@@ -7,11 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
-
 from mailgate.cli.copying_base import each
 from mailgate.cli.copying_mail import pieces_of
-from mailgate.cli.telling import field, reason
+from mailgate.cli.telling import field, printable, reason
 from mailgate.errors import MailgateError, NoSuchMessage
 from mailgate.interfaces import IFolderStore, IMaildrop
 from mailgate.model import INBOX
@@ -21,6 +19,7 @@ from mailgate.wire.dots import Unstuffer
 MAILDROPS_AT_ONCE = 4
 
 _UNSTUFFED = re.compile(rb"\r\n\.[^.]")
+_BLANK = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"[^\r]\n")
 
 
@@ -49,7 +48,7 @@ class Verifying:
 
     def _find(self, store: str, words: str) -> None:
         self.findings += 1
-        self._say(f"{store}: {words}")
+        self._say(printable(f"{store}: {words}"))
 
     def summary(self) -> str:
         """Return how much was read, and how much of it was wrong."""
@@ -93,34 +92,43 @@ class _Drop:
 
 async def faults_of(maildrop: IMaildrop, number: int) -> list[str]:
     """Return what is wrong with a message's wire form. Raises: NoSuchMessage, StoreUnavailable."""
-    form = _Form(await _head(maildrop, number))
+    head = _Head()
+    async for piece in pieces_of(maildrop, number, 0):
+        head.feed(piece)
+    form = _Form(head)
     async for piece in pieces_of(maildrop, number):
         form.feed(piece)
     return form.faults(maildrop.listing.sizes[number - 1])
 
 
-async def _head(maildrop: IMaildrop, number: int) -> bytes:
-    """Return what TOP gives without a line of the body."""
-    content: Any = await maybeDeferred(maildrop.fetch, number, 0)
-    if isinstance(content, bytes):
-        return content
-    pieces = []
-    try:
-        while piece := await content.read():
-            pieces.append(piece)
-    finally:
-        content.close()
-    return b"".join(pieces)
+class _Head:
+    """What TOP gives without a line of the body, piece by piece: it may be all of a large message."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self.octets = 0
+        self._tail = b"\r\n"                # as if a line ended before it
+        self._blank_end: int | None = None  # where the first blank line ends
+
+    def feed(self, wire: bytes) -> None:
+        """Take the next piece."""
+        text = self._tail + wire
+        if self._blank_end is None and (at := text.find(_BLANK)) >= 0:
+            self._blank_end = self.octets - len(self._tail) + at + len(_BLANK)
+        self.digest.update(wire)
+        self.octets += len(wire)
+        self._tail = text[-len(_BLANK):]
+
+    def ends_right(self, message_octets: int) -> bool:
+        """Return whether it ends at the first blank line, or with the message, if that has none."""
+        return (self._blank_end or message_octets) == self.octets
 
 
 class _Form:
     """What a message in wire form has to be, looked at piece by piece."""
 
-    def __init__(self, head: bytes) -> None:
-        self._head = hashlib.sha256(head).digest()
-        self._head_octets = len(head)
-        self._ends_blank = head.endswith(b"\r\n\r\n") or head == b"\r\n"
-        self._blank_before = b"\r\n\r\n" in b"\r\n" + head[:-2]
+    def __init__(self, head: _Head) -> None:
+        self._head = head
         self._digest = hashlib.sha256()     # of as many octets of the message as the head has
         self._unstuffer = Unstuffer()
         self._octets = 0                    # before byte-stuffing
@@ -131,7 +139,7 @@ class _Form:
 
     def feed(self, wire: bytes) -> None:
         """Take the next piece."""
-        self._digest.update(wire[:max(0, self._head_octets - self._wire_octets)])
+        self._digest.update(wire[:max(0, self._head.octets - self._wire_octets)])
         self._wire_octets += len(wire)
         self._octets += len(self._unstuffer.feed(wire))
         text = self._tail + wire
@@ -150,8 +158,8 @@ class _Form:
             found.append("a line that begins with a dot is not byte-stuffed")
         if self._bare_lf:
             found.append("a line ends in a bare LF")
-        if self._digest.digest() != self._head:
+        if self._digest.digest() != self._head.digest.digest():
             found.append("its header is not how it begins")
-        elif self._blank_before or not (self._ends_blank or self._head_octets == self._wire_octets):
+        elif not self._head.ends_right(self._wire_octets):
             found.append("its header does not end at the first blank line")
         return found

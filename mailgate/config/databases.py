@@ -30,6 +30,8 @@ def parse_database(address: str) -> DatabaseAddress:
     if not address.startswith("//") or parts.fragment or not address.isprintable() or " " in address:
         raise ValueError("postgresql://USER@HOST,HOST/DATABASE is expected; a # or a blank in it is written"
                          " %23, %20")
+    if "@" in parts.path:
+        raise ValueError("postgresql://USER@HOST/DATABASE is expected; a / in a password is written %2F")
     hosts = parts.netloc.rpartition("@")[2]
     kept = tuple(sorted((name, value) for name, value in settings if name not in SECRETS))
     return DatabaseAddress(hosts, parts.path.strip("/"), kept)

@@ -19,6 +19,8 @@ MAIN = "store"                  # [store] among the names of stores
 WHOLE = "merge"                 # the merge that it is of, where a command asks for a name
 PART_NAME_CHARACTERS = 32       # its name is in front of unique-ids, which have 70 octets at most
 
+PLACES = {"metadata": "is the database of", "bodies": "holds the bodies of", "maildrops": "holds the mail of"}
+
 _OF_THE_MAIN = ("merge", "deliver_to", "retention_days", "housekeeping_seconds")
 
 
@@ -39,9 +41,22 @@ def only(config: Config, name: str) -> Config:
     return attrs.evolve(config, store=section, stores={})
 
 
+def none_optional(config: Config) -> Config:
+    """Return a configuration whose merge is had as a whole or not at all: for who takes what is not there
+    for gone."""
+    stores = {name: attrs.evolve(one, optional=False) for name, one in config.stores.items()}
+    return attrs.evolve(config, stores=stores)
+
+
 def collide(one: Config, other: Config) -> bool:
-    """Return whether the main stores of two configurations lie in the same place."""
-    return _place(one, one.store.metadata) == _place(other, other.store.metadata)
+    """Return whether two configurations have a place in common, each with all the stores of its merge."""
+    return not _all_places(one).isdisjoint(_all_places(other))
+
+
+def _all_places(config: Config) -> set[tuple[str, tuple[str, str]]]:
+    known = sections(config)
+    return {(setting, _place(config, location)) for name in (MAIN, *(config.store.merge or ()))
+            for setting in PLACES if (location := getattr(known[name], setting))}
 
 
 def path_of(name: str) -> KeyPath:
@@ -97,8 +112,7 @@ def _merge(config: Config) -> Iterator[Problem]:
 
 def _places(config: Config) -> Iterator[Problem]:
     """Two stores in one place would hold each other's leases, and sweep each other's bodies."""
-    for setting, words in (("metadata", "is the database of"), ("bodies", "holds the bodies of"),
-                           ("maildrops", "holds the mail of")):
+    for setting, words in PLACES.items():
         first: dict[tuple[str, str], str] = {}
         for name, section in sections(config).items():
             location = getattr(section, setting)
@@ -133,7 +147,7 @@ def _spools(config: Config) -> Iterator[Problem]:
 
 def _place(config: Config, location: Location) -> tuple[str, str]:
     """Return what two descriptions of one place have in common. What lies behind links is not looked at."""
-    if location.scheme in ("sqlite", "file"):
+    if location.scheme in ("sqlite", "file", "maildir", "mbox"):
         return location.scheme, os.path.abspath(config.folder / location.path)
     if location.scheme == "s3":
         bucket = parse_bucket(location.path)

@@ -134,6 +134,7 @@ class Connection:
         self.greeting: Reply | None = None
         self.logged_in = False
         self.gone = False
+        self._exchanging = False        # behind AUTH a line may be a challenge
 
     # Sending ---------------------------------------------------------------------------------
 
@@ -152,6 +153,7 @@ class Connection:
     def say(self, command: str | bytes, *, shown: str | None = None) -> None:
         """Send one command line."""
         octets = (command.encode() if isinstance(command, str) else command) + CRLF
+        self._exchanging = self._exchanging or octets[:5].upper() == b"AUTH "
         self.send(octets, None if shown is None else shown.encode() + CRLF)
 
     def drip(self, octets: bytes, shown: bytes | None = None, pause_seconds: float = 0.0) -> None:
@@ -171,7 +173,7 @@ class Connection:
     def reply(self, *, multi: bool = False, seconds: float | None = None) -> Reply:
         """Take the next reply. With `multi` a good one has lines. Raises: WireFault."""
         raw = self._line(b"\n", seconds, ENDLESS_OCTETS)
-        self._observed.judge(raw)
+        self._judge(raw)
         ok = raw.upper().startswith(b"+OK")
         text = raw.rstrip(CRLF).partition(b" ")[2]
         return Reply(ok, text, raw, self._lines(seconds) if multi and ok else [])
@@ -180,9 +182,15 @@ class Connection:
         """Take a challenge's text, its base64 as it is, or the reply that ended the exchange."""
         raw = self._line(b"\n", None, ENDLESS_OCTETS)
         if raw.startswith((b"+OK", b"-ERR")):
-            self._observed.judge(raw)
+            self._judge(raw)
             return Reply(raw.startswith(b"+OK"), raw.rstrip(CRLF).partition(b" ")[2], raw, [])
         return raw
+
+    def _judge(self, raw: bytes) -> None:
+        if self._exchanging and raw.startswith(b"+") and not raw.startswith(b"+OK"):
+            return      # a challenge is no status line
+        self._exchanging = False
+        self._observed.judge(raw)
 
     def ask(self, command: str | bytes, *, multi: bool = False, shown: str | None = None,
             seconds: float | None = None) -> Reply:
@@ -290,7 +298,8 @@ class Connection:
             self.gone = True
             self._record.note(self._number, f"no TLS: {fault}")
             raise Refused(f"no TLS: {fault}") from None
-        self._record.note(self._number, f"{self._socket.version()} with {(self._socket.cipher() or ['?'])[0]}")
+        cipher = self._socket.cipher()
+        self._record.note(self._number, f"{self._socket.version()}, {cipher[0] if cipher else 'no cipher'}")
 
     @property
     def tls(self) -> ssl.SSLSocket | None:

@@ -31,7 +31,7 @@ def by_url(url: str) -> Deliver:
 
     def deliver(sample: Sample) -> None:
         try:
-            with kind(host, port, timeout=DELIVERY_SECONDS) as client:  # type: ignore[call-arg]
+            with kind(host, port, timeout=DELIVERY_SECONDS) as client:
                 client.ehlo_or_helo_if_needed()
                 if sample.ends:
                     refused = client.sendmail("", [recipient], sample.content)

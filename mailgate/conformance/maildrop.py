@@ -31,6 +31,7 @@ class Own:
         self.token = secrets.token_hex(8)
         self.wanted = {one.name: one for one in samples(self.token)}
         self.ids: dict[str, str] = {}       # sample name -> unique-id
+        self.seen: set[str] = set()         # every unique-id that is, or was, of this run
         self.missing: dict[str, str] = {}   # sample name -> why it is not there
         self._foreign: set[str] | None = None
         self._count = 0
@@ -97,25 +98,34 @@ class Own:
 
     def _look(self, session: Connection) -> None:
         """Look into what is neither foreign nor known."""
-        known = (self._foreign or set()) | set(self.ids.values())
-        unknown = [one for one in unique_ids(session).items() if one[0] not in known]
+        there = unique_ids(session)
+        numbered = any(one.startswith(NO_UIDL) for one in there)      # these move: all are looked at anew
+        known = set() if numbered else (self._foreign or set()) | self.seen
+        unknown = [one for one in there.items() if one[0] not in known]
         for unique_id, number in unknown[-MOST_CANDIDATES:]:
             name = self.name_of(session, number)
             if name is None:
                 (self._foreign or set()).add(unique_id)
             else:
                 self.ids[name] = unique_id
+                self.seen.add(unique_id)
+
+    def forget(self, name: str) -> None:
+        """Let a message be found anew, though it may have the same unique-id."""
+        self.seen.discard(self.ids.pop(name))
 
     def name_of(self, session: Connection, number: int) -> str | None:
         """Return a message's name by the token in it, None for a foreign one."""
         size = session.ask(f"LIST {number}").text.split(b" ")
         if len(size) > 1 and size[1].isdigit() and int(size[1]) > MOST_OCTETS:
             return None
-        reply = session.ask(f"TOP {number} 2", multi=True)
-        if not reply.ok:
-            reply = session.ask(f"RETR {number}", multi=True)
-        found = re.search(self.token.encode() + rb" ([a-z0-9-]+)", reply.content)
-        return found[1].decode() if found else None
+        for command in (f"TOP {number} 0", f"TOP {number} 1"):      # the second for who has no header
+            reply = session.ask(command, multi=True)
+            if not reply.ok:
+                reply = session.ask(f"RETR {number}", multi=True)
+            if found := re.search(self.token.encode() + rb" ([a-z0-9-]+)", reply.content):
+                return found[1].decode()
+        return None
 
     def number(self, session: Connection, unique_id: str) -> int | None:
         """Return the number of a message of ours in a session; None if it is gone, or another's now."""
@@ -136,10 +146,9 @@ class Own:
         removed = 0
         with visit.session() as session:
             self._look(session)
-            ours = set(self.ids.values())
             for unique_id, number in unique_ids(session).items():
                 # an id may have changed its message: what is removed carries the token
-                if unique_id in ours and self.name_of(session, number) is not None:
+                if unique_id in self.seen and self.name_of(session, number) is not None:
                     removed += session.ask(f"DELE {number}").ok
             session.ask("QUIT")
             session.drop()
@@ -147,7 +156,7 @@ class Own:
 
 
 def unique_ids(session: Connection) -> Ids:
-    """Return the unique-ids of a session with the numbers, in order; the numbers alone where there is no UIDL."""
+    """Return the unique-ids of a session with the numbers, in order; without UIDL, the numbers alone."""
     reply: Reply = session.ask("UIDL", multi=True)
     if reply.ok:
         pairs = [line.decode("latin-1").partition(" ") for line in reply.lines]

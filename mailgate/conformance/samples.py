@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 FIELD = b"X-Mailgate-Conformance"
-DOT_LINES = 22_000      # of three octets: 66,000, four chunks of 16 KiB and one of 64 KiB
+DOT_LINES = 16_500      # in a row: more than 64 KiB once they are stuffed, and than 32 KiB with LF
 
 
 class Sample(NamedTuple):
@@ -56,7 +56,10 @@ def samples(token: str) -> list[Sample]:
     def with_body(name: str, body: bytes, *, ends: bool = True) -> Sample:
         return Sample(name, header(token, name) + b"\r\n" + body, ends)
 
-    every_edge = (b".\r\n" * DOT_LINES + b"xx\r\n" + b".\r\n" * 2 * DOT_LINES)
+    # Lines of a dot are 2, 3 or 4 octets (LF, CRLF, stuffed), and so are the steps in which they meet the edges
+    # of a buffer: what stands between the rows shifts them, until every octet of such a line was at an edge.
+    row = b".\r\n" * DOT_LINES
+    every_edge = row + b"x\r\n" + row + b"x\r\n" + row + b"x\r\n" + row + b"xx\r\n" + row
     return [
         with_body("plain", b"Hello.\r\n\r\nThis is the second paragraph.\r\n"),
         with_body("dots", b".\r\n..\r\n...\r\n.leading\r\nnot .leading\r\n\r\n.\r\n\r\nafter the dot\r\n.\r\n"

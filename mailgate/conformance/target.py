@@ -1,4 +1,4 @@
-"""The server under test: where it is, how TLS is spoken to it, who logs in, and how hard it may be pressed."""
+"""The server under test: where it is, how TLS is spoken, who logs in, how hard it may be pressed."""
 
 from __future__ import annotations
 

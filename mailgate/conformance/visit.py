@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from mailgate.conformance.connection import Closed, Connection, Observed, Refuse
 from mailgate.conformance.delivering import Undelivered
 from mailgate.conformance.findings import Finding, Skipped, skip
 from mailgate.conformance.maildrop import Own, unique_ids
-from mailgate.conformance.record import Record
+from mailgate.conformance.record import Record, shown
 from mailgate.conformance.samples import Sample
 from mailgate.conformance.target import Met, Target, capabilities, is_busy
 
@@ -231,7 +232,7 @@ class Visit:
         """Return a few messages that may be read, small ones first. Raises: Skipped."""
         listed = self.listing(session)
         if self.met.argument("EXPIRE").split(" ")[0] == "0" and not self.target.allow_delete:
-            ours = {number for one, number in unique_ids(session).items() if one in self.own.ids.values()}
+            ours = {number for one, number in unique_ids(session).items() if one in self.own.seen}
             listed = [one for one in listed if one.number in ours]
         listed = sorted((one for one in listed if one.size <= SMALL_OCTETS), key=lambda one: one.size)
         if not listed:
@@ -257,13 +258,18 @@ class Visit:
 
     def in_step(self, connection: Connection, after: str) -> None:
         """Make certain that one reply, and no more, has come for everything. Raises: Finding."""
+        if connection.logged_in:
+            # whatever else had come would now be taken for the answer to STAT, which is unlike all others
+            reply = connection.ask("STAT")
+            if not reply.ok or not re.match(rb"\d+ \d+", reply.text):
+                raise Finding(f"after {after} the conversation is out of step: STAT is answered by {reply}")
+            return
         surplus, closed = connection.rest()
         if surplus:
-            raise Finding(f"{after} is followed by more: {surplus[:60]!r}")
+            raise Finding(f"{after} is followed by more: {shown(surplus, 60)}")
         if closed:
             raise Finding(f"after {after} the server closes the connection")
-        word = "NOOP" if connection.logged_in else "XNOSUCH"
-        if connection.ask(word).ok is not connection.logged_in:
+        if connection.ask("XNOSUCH").ok:
             raise Finding(f"after {after} the conversation is out of step")
 
     def still_serves(self) -> None:

@@ -12,7 +12,8 @@ from mailgate.model import FLAGS
 
 LATEST_MS = 253_402_300_799_999     # the end of the year 9999: every time of arrival can be written as a date
 
-_DELIVERED = re.compile(rb"(\d{1,10})\.(?:[^,:]*?M(\d{1,6})(?!\d))?")
+# No Maildir is as old as fewer digits would say: such a number is no time.
+_DELIVERED = re.compile(rb"(\d{9,10})\.(?:[^,:]*?M(\d{1,6})(?!\d))?")
 _SIZE = re.compile(rb",([SW])=(\d{1,15})(?=,|$)")
 _INFO = b":2,"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from itertools import chain
@@ -15,13 +14,11 @@ from typing import BinaryIO
 from mailgate.formats.entries import BadSource, Folder, NotPlain
 from mailgate.formats.header import HeaderTap
 from mailgate.formats.known import Distinct, KnownId
-from mailgate.formats.maildir import flags_of
+from mailgate.formats.maildir import arrived_us, flags_of
 from mailgate.formats.maildirnames import folder_of
 from mailgate.formats.uniqueids import MAILDIR, Format
-from mailgate.importing.source import PIECE_OCTETS, Unreadable, arrival_ms
+from mailgate.importing.source import PIECE_OCTETS, Unreadable
 from mailgate.model import INBOX
-
-_DELIVERED = re.compile(r"(\d{1,10})\.(?:[^,:]*?M(\d{1,6})(?!\d))?", re.ASCII)
 
 
 class Maildir:
@@ -126,7 +123,8 @@ class MaildirMessage:
         self._digest = hashlib.sha256()
         status = folder.status(file_name)
         self.size = status.st_size if status else 0
-        self.arrived_ms = _arrived_ms(_base(file_name), status.st_mtime_ns // 1_000_000 if status else 0)
+        base = os.fsencode(_base(file_name))
+        self.arrived_ms = arrived_us(base, status.st_mtime_ns if status else 0) // 1000
         self.unique_id = known.unique_id if known else None
         place = known.order if known else None
         self.rank = (1, 0, self.arrived_ms, file_name) if place is None else (0, place, 0, file_name)
@@ -177,11 +175,3 @@ class Unusable:
     def pieces(self) -> Iterator[bytes]:
         """Raises: NotPlain, Unreadable."""
         raise self._fault
-
-
-def _arrived_ms(base: str, otherwise_ms: int) -> int:
-    """Return the time of delivery, which a Maildir file's name begins with."""
-    found = _DELIVERED.match(base)
-    if not found:
-        return arrival_ms(0, otherwise_ms)
-    return arrival_ms(int(found[1]), int(found[2] or 0) // 1000)

@@ -36,6 +36,7 @@ UNCOUNTED = frozenset((
     b"lines", b"x-mozilla-status", b"x-mozilla-status2", b"x-mozilla-keys"))
 
 _BLANK = re.compile(rb"\n\r?\n")
+_FOLD = re.compile(rb"\n([ \t])")
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)
 
 
@@ -92,14 +93,9 @@ class PrintReader:
 
 def _fields(header: bytes) -> Iterable[tuple[bytes, bytes]]:
     """Give names in lower case, and bodies unfolded with single blanks."""
-    unfolded: list[bytes] = []
-    for line in header.replace(b"\r\n", b"\n").split(b"\n"):
-        if line[:1] in (b" ", b"\t") and unfolded:
-            unfolded[-1] += line
-        else:
-            unfolded.append(line)
-    for one in unfolded:
-        if field := _FIELD.fullmatch(one):
+    unfolded = _FOLD.sub(b"\\1", header.replace(b"\r\n", b"\n"))
+    for line in unfolded.split(b"\n"):
+        if field := _FIELD.fullmatch(line):
             yield field[1].lower(), b" ".join(field[2].split())
 
 
@@ -176,10 +172,10 @@ class Matching:
         for one in self._source:
             if (equal := free[one.print.fields]) and (size := source_size(one)) is not None:
                 at = bisect_left(equal, (size, 0))
-                near = min(equal[max(at - 1, 0):at + 1], key=lambda other: abs(other[0] - size))
-                if abs(near[0] - size) <= SIZE_SLACK_OCTETS:
-                    self.pairs[one.number] = near[1]
-                    equal.remove(near)
+                near = min(range(max(at - 1, 0), min(at + 1, len(equal))),
+                           key=lambda index: abs(equal[index][0] - size))
+                if abs(equal[near][0] - size) <= SIZE_SLACK_OCTETS:
+                    self.pairs[one.number] = equal.pop(near)[1]
         self._forget_paired()
 
     def _forget_paired(self) -> None:

@@ -42,7 +42,8 @@ class POP3Client(Protocol):
         self._pouring = False                   # a sink has something to finish first
         self._fault: ServerFault | None = None
         self._progress = 0                      # octets since the timer was set; replies count as many
-        self._timer: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None     # to look whether anything comes; once closed, to give up
+        self._connected = False
 
     def ask(self, command: Command, sink: Sink | None = None) -> Deferred[Reply]:
         """Send a command and return its reply, +OK or -ERR, once it is complete.
@@ -65,24 +66,31 @@ class POP3Client(Protocol):
         self.transport.startTLS(creator)
 
     def close(self) -> None:
-        """Hang up; whoever waits for a reply gets a ServerFault."""
+        """Hang up; whoever waits for a reply gets a ServerFault. A server that does not is not waited for."""
         self._break(ServerFault("the connection was closed"))
-        self.transport.loseConnection()
+        if self._connected and self._timer is None:
+            self.transport.loseConnection()     # inside TLS it waits for the server's farewell
+            self._timer = self._clock.callLater(self._timeout_seconds, self._give_up)
 
     # What the transport calls -----------------------------------------------------------------
 
     def connectionMade(self) -> None:
+        self._connected = True
         self._watch()
 
     def dataReceived(self, data: bytes) -> None:
+        if self._fault is not None:
+            return
         self._progress += len(data)
         self._events.extend(self._session.receive(data))
         self._go_on()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         awaited = self._session.awaited
+        self._connected = False
         self._events.clear()
         self._break(ServerFault(f"the connection ended before the reply to {awaited}{_why(reason)}"))
+        self._stop_timer()
 
     # What comes ---------------------------------------------------------------------------------
 
@@ -150,12 +158,14 @@ class POP3Client(Protocol):
         if self._fault is not None:
             return
         self._fault = fault
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         asked, self._asked = self._asked, {}
         for answer, _ in asked.values():
             answer.errback(Failure(fault))
+
+    def _give_up(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
 
     # The time -----------------------------------------------------------------------------------
 
@@ -166,6 +176,11 @@ class POP3Client(Protocol):
             self._timer = self._clock.callLater(self._timeout_seconds, self._look)
         else:
             self._timer.reset(self._timeout_seconds)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         self._timer = None

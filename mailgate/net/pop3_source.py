@@ -6,7 +6,7 @@ after another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
@@ -28,7 +28,7 @@ from mailgate.pop3.answers import (
 
 POP3_PORT, POP3S_PORT = 110, 995
 MOST_OUTSTANDING = 32               # commands: an answer's worth of them fits every socket's buffers
-MOST_HEADER_OCTETS = 1 << 20        # of a reply to TOP n 0
+HEADER_SLACK_OCTETS = 1 << 20       # that a reply to TOP n 0 may be longer than twice the whole message
 SLACK_OCTETS = 64 << 20             # that a message may be longer than twice what LIST said of it
 TEMPORARY = ("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS")     # why a login came to nothing (RFC 2449, 3206)
 
@@ -180,13 +180,16 @@ class POP3Source:
             raise ServerFault(f"LIST is refused: {reply}")
         return found
 
-    async def has_top(self, number: int) -> bool:
+    async def has_top(self, number: int, octets: int) -> bool:
         """Return whether TOP works, as far as a message tells; nobody asks if it was announced."""
-        return self.says_top or (await self._protocol.ask(client.top(number, 0, MOST_HEADER_OCTETS))).ok
+        return self.says_top or (await self._protocol.ask(_header(number, octets))).ok
 
-    async def headers(self, numbers: Iterable[int], sink: Callable[[int], Sink],
+    async def headers(self, sizes: Mapping[int, int], sink: Callable[[int], Sink],
                       ended: Callable[[int, bool], None]) -> None:
-        """Fetch headers (TOP n 0): octets go to `sink(number)`, then `ended` is told whether it was +OK."""
+        """Fetch headers (TOP n 0) of messages, given with their sizes.
+
+        Octets go to `sink(number)`, then `ended` is told whether it was +OK.
+        """
         places = DeferredSemaphore(MOST_OUTSTANDING if self.pipelines else 1)
         faults: list[BaseException] = []
 
@@ -198,11 +201,11 @@ class POP3Source:
                 faults.append(reply.value)
 
         asked: Deferred[Any] | None = None
-        for number in numbers:
+        for number, octets in sizes.items():
             await places.acquire()
             if faults:
                 break
-            asked = self._protocol.ask(client.top(number, 0, MOST_HEADER_OCTETS), sink(number))
+            asked = self._protocol.ask(_header(number, octets), sink(number))
             asked.addBoth(answered, number)
         if asked is not None:
             await DeferredList([asked])     # replies come in order: with the last one all are there
@@ -226,3 +229,8 @@ class POP3Source:
     def drop(self) -> None:
         """Hang up without a word."""
         self._protocol.close()
+
+
+def _header(number: int, octets: int) -> client.Command:
+    """Ask for the header of a message that is so long; all of it may be header."""
+    return client.top(number, 0, 2 * octets + HEADER_SLACK_OCTETS)

@@ -14,6 +14,8 @@ def shown(url: str) -> str:
         query = parse_qsl(parts.query, keep_blank_values=True)
     except ValueError:
         return "postgresql:..."
+    if "@" in parts.path:       # a / in a password: what is in front of it is no host
+        return "postgresql:..."
     user, at, hosts = parts.netloc.rpartition("@")
     kept = [(name, value) for name, value in query if name not in SECRETS]
     search = urlencode(kept, quote_via=quote, safe="/:,")

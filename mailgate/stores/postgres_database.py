@@ -39,9 +39,10 @@ class PostgresDatabase(Database):
         self._url = url
         self._limits = Limits.of(lease_seconds)
         self._create = create
+        self._own: str | None = None    # the id of the store, once the bodies were found to be its own
         round_seconds = self._limits.statement / 1000 + ANSWER_SECONDS
         writer = WriterThreads(self._open_writer, reactor, "mailgate store writer", writers, round_seconds,
-                               chance)
+                               chance, self._make_ready)
         reader = ReaderThreads(self._open_reader, reactor, "mailgate store reader", readers, round_seconds,
                                chance)
         super().__init__(blobs, writer, reader, reactor, lease_seconds, process)
@@ -62,7 +63,7 @@ class PostgresDatabase(Database):
         self._release_soon()
 
     def _release_soon(self) -> None:
-        if self._unreleased and self._releasing is None:
+        if self._unreleased and self._releasing is None and self._pool is not None:
             self._releasing = self._reactor.callLater(RELEASE_SECONDS, self._release_late)
 
     def _release_late(self) -> None:
@@ -96,15 +97,16 @@ class PostgresDatabase(Database):
     # Connections, in threads ----------------------------------------------------------------
 
     def _open_writer(self, warned: Callable[[str], None]) -> Connection:
-        connection = connect(settings_of(self._url, self._limits, indexes=True), warned)
-        try:
-            prepare(connection, may_create=self._may_create)
-            self._create = False        # connected again after a failure, the store must still be there
-            self.blobs.belong_to(store_id(PostgresCursor(connection)))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return connect(settings_of(self._url, self._limits, indexes=True), warned)
+
+    def _make_ready(self, connection: Connection) -> None:
+        """See that it leads to the store. The bodies are asked whose they are once: later they may be away."""
+        prepare(connection, may_create=self._may_create)
+        self._create = False        # connected again after a failure, the store must still be there
+        own = store_id(PostgresCursor(connection))
+        if own != self._own:
+            self.blobs.belong_to(own)
+            self._own = own
 
     def _may_create(self) -> bool:
         if self._create and self.blobs.owner() is not None:

@@ -6,7 +6,7 @@ wait for one another.
 
 What an operation is about its arguments tell: a copy that is to be stored and a `Wanted` name their
 maildrop, a `Lease` names a session whose maildrop was noted when its lease was asked for. That is done
-by `operation(cursor, holder, maildrop, session)`.
+by `operation(cursor, holder, maildrop, ..., session)`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ LAST_WORDS: set[Callable[..., Any]] = {drop_holder}     # what runs when all tha
 class Job:
     """An operation on its way through a thread, then its outcome."""
 
-    __slots__ = ("operation", "args", "durable", "deferred", "done", "value", "error", "doubted", "lanes",
-                 "waits", "followers")
+    __slots__ = ("operation", "args", "durable", "asked", "deferred", "done", "value", "error", "doubted",
+                 "lanes", "waits", "followers")
 
-    def __init__(self, operation: Callable[..., Any], args: tuple[Any, ...], durable: bool) -> None:
+    def __init__(self, operation: Callable[..., Any], args: tuple[Any, ...], durable: bool,
+                 asked: float = 0.0) -> None:
         self.operation = operation
         self.args = args
         self.durable = durable
+        self.asked = asked                      # when, by the clock of its threads
         self.deferred: Deferred[Any] | None = None
         self.done: Event | None = None          # instead, where a thread waits for it
         self.value: Any = None
@@ -118,9 +120,9 @@ class Lanes:
 
 def _begun(args: tuple[Any, ...]) -> tuple[str, str] | None:
     """Return the maildrop's key and the session of an operation that takes a lease."""
-    if len(args) != 3 or not isinstance(args[0], Holder):
+    if len(args) < 3 or not isinstance(args[0], Holder):
         return None
-    _, maildrop, session = args
+    maildrop, session = args[1], args[-1]
     return maildrop.maildrop_key if isinstance(maildrop, Wanted) else maildrop, session
 
 
@@ -128,8 +130,9 @@ def _ended_sessions(job: Job) -> Iterator[str]:
     """Give the sessions that have no lease any more, for certain, when a job has ended."""
     begun = _begun(job.args)
     if begun is not None:
-        if isinstance(job.error, MailgateError) and not isinstance(job.error, StoreUnavailable):
-            yield begun[1]      # refused
+        refused = isinstance(job.error, MailgateError) and not isinstance(job.error, StoreUnavailable)
+        if refused or (job.error is None and job.value is None):
+            yield begun[1]      # there is no lease
     elif job.error is None:
         for arg in job.args:
             if isinstance(arg, Lease) and job.operation in ENDS:

@@ -26,17 +26,19 @@ from mailgate.stores.postgres_cursor import Connection, PostgresCursor
 from mailgate.stores.postgres_faults import OutcomeUnknown, fault_of, is_conflict, is_lost, words_of
 from mailgate.stores.postgres_holder import HolderLock, SeenHolder
 from mailgate.stores.postgres_lanes import Job, Lanes
-from mailgate.stores.postgres_transaction import MustBeAlone, transact
+from mailgate.stores.postgres_transaction import PLAIN, MustBeAlone, transact
 from mailgate.stores.sql.leases import RELYING, Holder
 
 CONFLICT_SECONDS = 10       # how long a transaction is run again while others are in its way
 UNKNOWN_SECONDS = 15        # how long the outcome of a delivery's commit is looked for
 FIRST_PAUSE_SECONDS = 0.002
 MOST_PAUSE_SECONDS = 0.25
+WAITED_SECONDS = 30         # for a thread, at most: whoever asked has given up by then, or soon will
 MOST_RECONNECTIONS = 2      # of one operation, before its COMMIT: for connections that died while idle
 WATCH_SECONDS = 1           # between two looks for a server that does not answer
 
 T = TypeVar("T")
+Connect = Callable[[Callable[[str], None]], Connection]     # given what takes the server's warnings
 
 
 class Chance(NamedTuple):
@@ -62,11 +64,12 @@ class Repeatable:
 
 
 class _Worker:
-    """A thread's connection. Another thread may break it off."""
+    """A thread's connection. Another thread may break it off, also while it is made ready."""
 
-    def __init__(self, connect: Callable[[Callable[[str], None]], Connection]) -> None:
+    def __init__(self, connect: Connect, make_ready: Callable[[Connection], None]) -> None:
         self.warnings: list[str] = []       # of the server, since they were cleared
         self._connect = connect
+        self._make_ready = make_ready
         self._connection: Connection | None = None
         self._lock = Lock()                 # held while the connection changes or is broken off
         self._since: float | None = None    # when the present round began
@@ -79,6 +82,11 @@ class _Worker:
             made = self._connect(self.warnings.append)
             with self._lock:
                 self._connection = made
+            try:
+                self._make_ready(made)
+            except BaseException:
+                self.drop()
+                raise
         return self._connection
 
     def drop(self) -> None:
@@ -106,11 +114,16 @@ class _Worker:
 
 
 class Threads:
-    """What writing and reading have in common: queue, threads, connections, answers."""
+    """What writing and reading have in common: queue, threads, connections, answers.
 
-    def __init__(self, connect: Callable[[Callable[[str], None]], Connection], reactor: Any, name: str,
-                 threads: int, round_seconds: float, chance: Chance | None = None) -> None:
+    `make_ready` is called with each new connection.
+    """
+
+    def __init__(self, connect: Connect, reactor: Any, name: str, threads: int, round_seconds: float,
+                 chance: Chance | None = None,
+                 make_ready: Callable[[Connection], None] | None = None) -> None:
         self._connect = connect
+        self._make_ready = make_ready or _nothing
         self._reactor = reactor
         self._name = name
         self._threads = threads
@@ -132,7 +145,7 @@ class Threads:
         """Start the threads and open the first connection. Raises: StoreUnavailable, and it is over again."""
         self._running = True
         self._stopped = Deferred()
-        self._workers = [_Worker(self._connect) for _ in range(self._threads)]
+        self._workers = [_Worker(self._connect, self._make_ready) for _ in range(self._threads)]
         self._alive = self._threads
         for number, worker in enumerate(self._workers, 1):
             Thread(target=self._loop, args=(worker,), name=f"{self._name} {number}", daemon=True).start()
@@ -152,7 +165,7 @@ class Threads:
 
     def run(self, operation: Callable[..., T], *args: Any, durable: bool = False) -> Deferred[T]:
         """See `IRunner.run`."""
-        job = Job(operation, args, durable)
+        job = Job(operation, args, durable, self._chance.clock())
         job.deferred = Deferred()
         if not self._take_in(job):
             return fail(StoreUnavailable("the store is not open"))
@@ -160,7 +173,7 @@ class Threads:
 
     def run_blocking(self, operation: Callable[..., T], *args: Any, durable: bool = False) -> T:
         """See `IRunner.run_blocking`."""
-        job = Job(operation, args, durable)
+        job = Job(operation, args, durable, self._chance.clock())
         job.done = Event()
         if not self._take_in(job):
             raise StoreUnavailable("the store is not open")
@@ -234,13 +247,21 @@ class Threads:
                 job.deferred.errback(fault_of(job.error))
 
     def _perform(self, worker: _Worker, job: Job) -> None:
-        """Run a job until its outcome is certain, or its time is over."""
+        """Run a job until its outcome is certain, or its time is over.
+
+        What has waited for too long is refused unseen: else the queue of a server that does not answer
+        would be worked off one timeout after the other.
+        """
+        if job.operation not in PLAIN and self._chance.clock() - job.asked > WAITED_SECONDS:
+            job.error = StoreUnavailable(f"no connection was free for {WAITED_SECONDS} seconds")
+            return
         trial = _Trial(self._chance)
         while True:
             job.error = connection = None
             try:
                 worker.begin(self._chance.clock())
                 connection = worker.open()
+                worker.begin(self._chance.clock())
                 job.value = self._attempt(worker, connection, job)
                 break
             except Exception as error:
@@ -347,6 +368,6 @@ def _nobody_minds() -> None:
     """What is called where nobody wants to know."""
 
 
-def _nothing(cursor: PostgresCursor) -> None:
-    """The operation that only needs the connection."""
+def _nothing(_: object) -> None:
+    """What only needs the connection."""
 

@@ -219,6 +219,19 @@ class TakingTests(MovingCase):
         await self.move(server)
         self.assertEqual(server.verbs("TOP"), ["TOP 1 0"])
 
+    async def test_long_header(self) -> None:
+        """A header of any length ends no move: it is nobody's, and the others are found."""
+        await self.deliver(TEXTS[0], TEXTS[1])
+        long = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 900) for number in range(2000)) + TEXTS[2]
+        server = self.source({b"long": long, b"a": TEXTS[0], b"b": TEXTS[1]})
+        self.assertEqual(await self.move(server, copy=True), {
+            "state": "done", "source": "3", "taken": "2", "copied": "1"})
+        self.assertEqual(await self.move(server, copy=True), {"state": "done", "source": "3", "kept": "3"})
+        await self.deliver(long)
+        server = self.source({b"other": long}, size=lambda mail: len(mail.content) + 150)
+        self.assertEqual((await self.move(server))["missing"], "1")
+        self.assertEqual(server.verbs("TOP"), ["TOP 1 0"])
+
     async def test_fields_of_filters(self) -> None:
         """A field that a filter adds on one side makes a difference until it is told of."""
         await self.deliver(b"X-Spam: no\r\n" + TEXTS[0])
@@ -344,6 +357,36 @@ class CopyTests(MovingCase):
         await maildrop.commit([1, 2])
         await self.move(server, copy=True)
         self.assertEqual(await self.ids(), [])
+
+    async def test_imported_and_removed_since(self) -> None:
+        """Nor does what an import of files brought: it is known there by another identity."""
+        envelope = Envelope(b"", b"mrose@mail.example.org", ARRIVED_MS)
+        for unique_id, one in ((b"a", TEXTS[0]), (b"b", TEXTS[1])):
+            delivery = self.store.deliver()
+            delivery.write(one)
+            await delivery.commit([Placement("mrose", None, envelope, unique_id=unique_id,
+                                             identity=b"file " + unique_id)])
+        maildrop = await self.open("mrose")
+        await maildrop.commit([1])
+        server = self.source({b"a": TEXTS[0], b"b": TEXTS[1], b"c": TEXTS[2]})
+        self.assertEqual(await self.move(server, copy=True), {
+            "state": "done", "source": "3", "kept": "2", "copied": "1"})
+        self.assertEqual(await self.ids(), [b"b", b"c"])
+        self.assertEqual(server.verbs("RETR"), ["RETR 3"])
+
+    async def test_another_owner(self) -> None:
+        """An account that is removed on the way gets nothing, and nobody else does in its place."""
+        server = self.source({b"a": TEXTS[0]})
+        begin = self.store.deliver
+
+        def deliver() -> Any:
+            self.store.accounts.remove("mrose")
+            return begin()
+
+        self.patch(self.store, "deliver", deliver)
+        self.assertEqual(await self.move(server, copy=True, code=67), {
+            "state": "failed", "exit": "67", "source": "1", "faults": "1"})
+        self.assertEqual(await self.store.maildrops(), [])
 
     async def test_without_ids(self) -> None:
         """Messages whose id cannot be had come under fresh ones, once."""

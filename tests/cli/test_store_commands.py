@@ -115,7 +115,26 @@ class CommandTests(CommandCase):
                 (("sweep", "--grace-seconds", "3599"), os.EX_USAGE, "could lose their bodies")):
             said = self.refused(code, "store", *arguments)
             self.assertIn(words, said)
+        self.file.write_text(CONFIGURATION.format(merge='merge = ["store", "new"]'))
+        said = self.refused(os.EX_USAGE, "store", "copy", "merge", "new")
+        self.assertIn("merge and new are the same store, or one is part of the other", said)
         self.assertEqual(self.stores, {})
+
+    def test_a_merge_is_copied_whole(self) -> None:
+        """What an optional store has while it is down is not gone: logins do without it, copies do not."""
+        self.file.write_text(CONFIGURATION.format(merge='merge = ["store", "new"]')
+                             + 'optional = true\n[stores.all]\n'
+                             + 'metadata = "sqlite:all.db"\nbodies = "file:all"\n')
+        given: list[Config] = []
+
+        def with_stores(configs: list[Config], work: Any, **options: Any) -> None:
+            given.extend(configs)
+            raise Refusal("enough")
+
+        self.patch(stores, "with_stores", with_stores)
+        self.refused(os.EX_DATAERR, "store", "copy", "merge", "all")
+        self.assertEqual(given[0].store.merge, ("store", "new"))
+        self.assertFalse(any(section.optional for section in given[0].stores.values()))
 
     def test_verify_and_sweep(self) -> None:
         """Of one store, or of all."""

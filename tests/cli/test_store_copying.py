@@ -84,7 +84,7 @@ class CompleteTests(CopyCase):
 
         def watched(*args: Any) -> Any:
             drop = peek(*args).result
-            return succeed(Watched(drop, lambda number: fetched.append(number) or drop.fetch(number)))
+            return succeed(Watched(drop, lambda number, _: fetched.append(number) or drop.fetch(number)))
 
         self.patch(self.source, "peek", watched)
         counts, told = self.copy()
@@ -185,8 +185,8 @@ class FindingTests(CopyCase):
 
         def spoilt(name: str, folder: str) -> Any:
             drop = peek(name, folder).result
-            return succeed(Watched(
-                drop, lambda number: b"spoilt\r\n" if (name, number) == ("ann", 3) else drop.fetch(number)))
+            return succeed(Watched(drop, lambda number, _: b"spoilt\r\n" if (name, number) == ("ann", 3)
+                                   else drop.fetch(number)))
 
         self.patch(self.target, "peek", spoilt)
         counts, told = self.copy()

@@ -14,7 +14,8 @@ from mailgate.cli.copying_base import Wishes
 from mailgate.cli.verifying import Verifying
 from mailgate.config import load
 from mailgate.config.stores import only
-from tests.cli.whole_store import everything, fill
+from mailgate.model import Account, Envelope, Placement
+from tests.cli.whole_store import deliver, everything, fill, messages
 
 CONFIGURATION = """
 hostname = "mail.example.org"
@@ -78,3 +79,20 @@ class SpoolTests(TestCase):
         self.assertEqual(await self.copied(mboxes, new), (17, 17, 0))
         self.assertEqual((await everything(new))["mail"], wanted)
         self.assertEqual(await self.copied(source, mboxes), (0, 0, 1), "the folder is told each time")
+
+    async def test_a_copy_in_another_folder(self) -> None:
+        """Other programs copy a file under its own name: both messages are copied, and once."""
+        maildirs, new = self.store("maildirs"), self.store("new")
+        await maildirs.start()
+        await maildirs.accounts.add([Account("ann")])
+        await deliver(maildirs, b"one\r\n", Placement("ann", None, Envelope(b"", b"ann", 5)))
+        root = self.folder / "mail" / "ann"
+        for part in ("cur", "new", "tmp"):
+            (root / ".Sent" / part).mkdir(parents=True)
+        (file,) = (root / "new").iterdir()
+        (root / ".Sent" / "cur" / file.name).write_bytes(b"two\n")
+        self.assertEqual(await self.copied(maildirs, new), (2, 2, 0))
+        self.assertEqual(await self.copied(maildirs, new), (0, 0, 0))
+        inbox, sent = await messages(new, "ann"), await messages(new, "ann", "Sent")
+        self.assertEqual([one[-1] for one in inbox + sent], [b"one\r\n", b"two\r\n"])
+        self.assertEqual(inbox[0][2], file.name.partition(",")[0].encode())

@@ -54,8 +54,8 @@ pipeline = catch_errors gatekeeper cache listing_formats s3api tempauth bulk slo
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
-node_timeout = 5
-conn_timeout = 2
+node_timeout = 20
+conn_timeout = 10
 error_suppression_interval = {suppressed}
 [filter:catch_errors]
 use = egg:swift#catch_errors

@@ -103,6 +103,27 @@ class AnswerTests(ClientCase):
         self.assertEqual(self.fault(answer), "the connection was closed")
         self.assertTrue(self.transport.disconnecting)
 
+    def test_close_that_is_not_answered(self) -> None:
+        """A server may keep its side of TLS open, and talk on: it is not heard, nor waited for."""
+        answer = self.client.ask(client.retr(1, 1 << 60))
+        self.say(b"+OK\r\n")
+        self.client.close()
+        self.client.close()
+        self.fault(answer)
+        self.say(b"line\r\n" * 1000)
+        self.assertEqual(len(self.client._events), 0)
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(SECONDS)
+        self.assertTrue(self.transport.aborted)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_close_that_is_answered(self) -> None:
+        self.client.close()
+        self.client.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.client.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_stls(self) -> None:
         """What came in clear behind the reply to STLS is no answer: it never gets to TLS."""
         answer = self.client.ask(client.stls())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from mailgate.errors import (
     AccountConflict,
@@ -153,6 +153,18 @@ class DeliveryTests(MergeCase):
             self.assertEqual(isinstance(outcomes[1], StoreUnavailable), all_or_nothing)
         self.assertEqual(len(self.held()), 1)
 
+    def test_nobody_can_judge(self) -> None:
+        """The accounts cannot be had: nothing is stored, and nothing is left of the message."""
+        self.patch(self.main.store.accounts, "get", lambda name: fail(DOWN))
+        delivery = self.merged.deliver()
+        left: list[bool] = []
+        self.patch(delivery, "_inner", Watched(delivery._inner, left))
+        delivery.write(b"x\r\n")
+        self.fault(StoreUnavailable, delivery.commit([
+            Placement("mrose", None, Envelope(b"", b"x", 1), account=True)]))
+        self.assertEqual(left, [True])
+        self.assertEqual(self.successResultOf(self.a.store.scan("mrose")), [])
+
     def test_order_is_that_of_the_commits(self) -> None:
         """Also where the accounts take their time to answer."""
         held: Deferred[None] = Deferred()
@@ -175,6 +187,21 @@ class DeliveryTests(MergeCase):
         self.assertEqual([self.successResultOf(one) for one in commits], [[None], [None]])
         self.patch(self.main.store.accounts, "get", get)
         self.assertEqual(self.held(), [b"first\r\n", b"second\r\n"])
+
+
+class Watched:
+    """A delivery that notes when it is aborted."""
+
+    def __init__(self, delivery: Any, aborted: list[bool]) -> None:
+        self._delivery = delivery
+        self._aborted = aborted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._delivery, name)
+
+    def abort(self) -> None:
+        self._aborted.append(True)
+        self._delivery.abort()
 
 
 class AccountTests(MergeCase):

@@ -20,7 +20,7 @@ from mailgate.errors import (
 )
 from mailgate.interfaces import IAccountStore, IMaildrop, IMaildropStore, IPreparedDelivery
 from mailgate.model import Account, Admission, ScanListing
-from mailgate.stores.merging.ids import Listings, PartIds
+from mailgate.stores.merging.ids import ENTRY_MESSAGES, Listings, PartIds
 from mailgate.stores.merging.parts import OPTIONAL_SECONDS
 from tests.stores.breakable import DOWN, MergeCase
 from tests.stores.contract_base import unique_ids
@@ -94,13 +94,21 @@ class ReadingTests(MergeCase):
         self.successResultOf(first.release())
         parts = [self.successResultOf(one.store.open(Admission("mrose", judged=True))).listing
                  for one in (self.a, self.b)]
-        listings = Listings(most=3)
+        listings = Listings(most=3 + 3 * ENTRY_MESSAGES)
         pairs = list(zip(shown, parts, strict=True))
         kept = listings.merged(pairs)
         self.assertIs(listings.merged(pairs), kept)
         listings.merged([pairs[0]])
         listings.merged([pairs[1]])
         self.assertIsNot(listings.merged(pairs), kept, "no more is kept than was said")
+
+    def test_many_small_listings(self) -> None:
+        """Each costs more than its one message: so many are dropped before there are as many as messages."""
+        shown = PartIds("a", ["a"], plain=True)
+        listings = Listings(most=1000)
+        for number in range(500):
+            listings.merged([(shown, ScanListing(array("Q", [number]), [b"1"]))])
+        self.assertEqual(len(listings._kept), 1000 // (1 + ENTRY_MESSAGES))
 
 
 class IdTests(MergeCase):

@@ -33,7 +33,8 @@ class AddressTests(SynchronousTestCase):
                 ("postgres://u:se%40cret@[::1]/m?sslmode=require", "postgres://u@[::1]/m?sslmode=require"),
                 ("postgresql://h/m?user=u&password=secret", "postgresql://h/m?user=u"),
                 ("postgresql:///m?sslpassword=secret&host=/run", "postgresql:///m?host=/run"),
-                ("postgresql://u:secret@[h/m", "postgresql:...")):
+                ("postgresql://u:secret@[h/m", "postgresql:..."),
+                ("postgresql://u:se/cret@h/m", "postgresql:...")):
             self.assertEqual(shown(url), expected)
 
     def test_a_bad_address_repeats_no_password(self) -> None:

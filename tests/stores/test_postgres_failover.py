@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from functools import cache
+from threading import Event
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -18,6 +19,7 @@ from mailgate.stores import postgres_database, postgres_threads
 from mailgate.stores.postgres_faults import OutcomeUnknown
 from mailgate.stores.postgres_threads import Chance
 from tests.engines import postgres
+from tests.engines.relay import Relay
 from tests.stores.contract_base import MIME, StoreHooks, unique_ids
 from tests.stores.postgres_hooks import PostgresHooks
 
@@ -130,6 +132,56 @@ class SilentServerTests(FailoverHooks, TestCase):
             self.server.thaw()
         self.assertLessEqual(len(await self.held_soon(store, "mrose")), 1)
         await self.put(store, "other", MIME)
+
+
+    async def test_a_new_connection_is_broken_off(self) -> None:
+        """A server that takes connections and then answers nothing, the first question included."""
+        now = [0.0]
+        url = self.fresh_database()
+        relay = Relay(postgres.primary().port)
+        self.addCleanup(relay.close)
+        relay.hold_back = b"mailgate_schema"
+        store = self.new_store(url.replace(f":{relay.upstream}/", f":{relay.port}/"), self.temporary_folder(),
+                               chance=Chance(clock=lambda: now[0]), writers=1)
+        failing = Deferred.fromCoroutine(self.fault(StoreUnavailable, store.start()))
+        while not relay.is_holding():
+            await self.wait()
+        self.assertFalse(failing.called)
+        now[0] += 1000
+        store._database.writer.break_off_stuck()
+        await failing
+
+    async def test_who_waits_for_too_long(self) -> None:
+        """Is refused, when a server that was away for long is there again; leases are given up all the same."""
+        now = [0.0]
+        self.server = postgres.primary()
+        store = await self.started(self.fresh_database(), self.temporary_folder(), writers=1,
+                                   chance=Chance(clock=lambda: now[0]))
+        session, running, let_go = await self.login(store, "mrose"), Event(), Event()
+        first = store._database.writer.run(lambda cursor: (running.set(), let_go.wait(10)))
+        await deferToThread(running.wait, 10)
+        late = [store.open(Admission("other")), session.commit([])]
+        now[0] += postgres_threads.WAITED_SECONDS + 1
+        let_go.set()
+        await first
+        for one in late:
+            self.assertIn("no connection was free", str(await self.fault(StoreUnavailable, one)))
+        self.assertEqual(await self.held_soon(store, "mrose"), [])
+
+
+class AwayBucketTests(FailoverHooks, TestCase):
+    """Bodies that cannot be asked for."""
+
+    async def test_the_database_comes_back_before_the_bucket(self) -> None:
+        """Whose the bodies are was seen: a new connection does not wait for them, small mail goes on."""
+        self.server = postgres.primary()
+        store = await self.started(self.fresh_database(), self.temporary_folder())
+        self.patch(store._database.blobs, "belong_to", self.fail)
+        self.patch(store._database.blobs, "owner", self.fail)
+        self.sql(store, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        await self.put(store, "mrose", MIME)
+        self.assertEqual(await self.held(store, "mrose"), [MIME])
 
 
 class StrayTests(FailoverHooks, TestCase):

@@ -199,6 +199,18 @@ class LaneTests(SynchronousTestCase):
         self.assertTrue(lanes.is_empty())
         self.assertEqual(lanes.sessions(), [])
 
+    def test_who_holds_a_maildrop_for_upkeep(self) -> None:
+        """Has a session like one that logged in, named by more values; where there is no maildrop, none."""
+        lanes, holder = Lanes(), Holder(60)
+        jobs = [Job(print, (holder, name, None, f"s-{name}"), False) for name in ("ann", "bob")]
+        self.assertEqual([lanes.enter(job) for job in jobs], [True, True])
+        self.assertFalse(lanes.enter(Job(take, (holder, self.wanted, "s1"), False)))
+        self.assertEqual(lanes.sessions(), ["s-ann", "s-bob", "s1"])
+        jobs[0].value = Lease(1, "", "s-ann")
+        for job in jobs:
+            lanes.leave(job)
+        self.assertEqual(lanes.sessions(), ["s-ann", "s1"])
+
     def test_last_words(self) -> None:
         """What gives all leases up waits for everybody, and everybody for it."""
         lanes, holder = Lanes(), Holder(60)

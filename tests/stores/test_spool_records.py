@@ -37,35 +37,13 @@ class PackingTests(SynchronousTestCase):
         self.assertEqual(len({row_of(b"%d.host" % number) for number in range(100_000)}), ROWS)
 
 
-class RecordTests(SqliteHooks, StoreHooks, TestCase):
+class RecordContract(StoreHooks):
+    """What every engine's records do."""
+
     async def test_interfaces(self) -> None:
         store = await self.make_store()
         verifyObject(ISpoolRecords, store.records)
         verifyObject(ITenure, await store.records.take(Admission("mrose")))
-
-    async def test_what_is_remembered(self) -> None:
-        """By every process; what changes little is written little; what is not named is forgotten."""
-        store = await self.make_store()
-        other = await self.make_second(store)
-        known = {b"%d" % number: b"data %d" % number for number in range(3000)}
-        tenure = await store.records.take(Admission("mrose"))
-        self.assertTrue(await tenure.remember(known))
-        statements = await self.trace(store)
-        known = {**known, b"1": b"changed", b"new": b"more"}
-        del known[b"2"]
-        self.assertTrue(await tenure.remember(known))
-        self.assertEqual(len([one for one in statements if "spool_entry" in one]), 3)
-        del statements[:]
-        self.assertTrue(await tenure.remember(dict(known)))
-        self.assertEqual(statements, [])
-        await tenure.amend({b"1": b"amended", b"3": None})
-        await tenure.release()
-        del known[b"3"]
-        looked = await other.records.look("MROSE")
-        self.assertEqual(looked.known, {**known, b"1": b"amended"})
-        await self.fault(LeaseLost, looked.decide(b"journal", None))
-        self.assertIsNone(await store.records.look("nobody"))
-        self.assertEqual((await store.records.look("mrose", "a")).known, {})
 
     async def test_who_remembers_second_has_to_look_again(self) -> None:
         """Users of one host may scan at once: none loses what the other has found."""
@@ -129,6 +107,34 @@ class RecordTests(SqliteHooks, StoreHooks, TestCase):
         await tenure.release()
         await store.records.forget("mrose")
         self.assertIsNone(await store.records.look("mrose"))
+
+
+class RecordTests(SqliteHooks, RecordContract, TestCase):
+    """Over SQLite, with a look inside."""
+
+    async def test_what_is_remembered(self) -> None:
+        """By every process; what changes little is written little; what is not named is forgotten."""
+        store = await self.make_store()
+        other = await self.make_second(store)
+        known = {b"%d" % number: b"data %d" % number for number in range(3000)}
+        tenure = await store.records.take(Admission("mrose"))
+        self.assertTrue(await tenure.remember(known))
+        statements = await self.trace(store)
+        known = {**known, b"1": b"changed", b"new": b"more"}
+        del known[b"2"]
+        self.assertTrue(await tenure.remember(known))
+        self.assertEqual(len([one for one in statements if "spool_entry" in one]), 3)
+        del statements[:]
+        self.assertTrue(await tenure.remember(dict(known)))
+        self.assertEqual(statements, [])
+        await tenure.amend({b"1": b"amended", b"3": None})
+        await tenure.release()
+        del known[b"3"]
+        looked = await other.records.look("MROSE")
+        self.assertEqual(looked.known, {**known, b"1": b"amended"})
+        await self.fault(LeaseLost, looked.decide(b"journal", None))
+        self.assertIsNone(await store.records.look("nobody"))
+        self.assertEqual((await store.records.look("mrose", "a")).known, {})
 
     async def test_the_sweep_spares_what_a_journal_needs(self) -> None:
         """Though no body names it."""

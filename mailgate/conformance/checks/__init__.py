@@ -17,8 +17,8 @@ from mailgate.conformance.checks import (
 )
 from mailgate.conformance.findings import Check
 
-_MODULES = (sessions, logins, transaction, content, uidl, capabilities, sasl, tls, hostile_lines, hostile_ends,
-            observed)
+_MODULES = (sessions, logins, transaction, content, uidl, capabilities, sasl, tls, hostile_lines,
+            hostile_ends, observed)
 
 
 def all_checks() -> list[Check]:
@@ -27,7 +27,10 @@ def all_checks() -> list[Check]:
 
 
 def chosen(profiles: set[str], only: set[str]) -> list[Check]:
-    """Return the checks of some profiles, or those that are named. Raises: KeyError, with the unknown names."""
+    """Return the checks of some profiles, or those that are named.
+
+    Raises: KeyError, with the unknown names.
+    """
     checks = all_checks()
     if only:
         unknown = only - {check.id for check in checks}

@@ -17,7 +17,8 @@ UNKNOWN = "no-such-user-here"
 TIMESTAMP = re.compile(rb"<[^<>@\s]+@[^<>@\s]+>")
 
 
-@TABLE.add("RFC1939-7-LOGIN", MUST, "RFC 1939 section 7", "The account can log in, once and again", profile="basic")
+@TABLE.add("RFC1939-7-LOGIN", MUST, "RFC 1939 section 7",
+           "The account can log in, once and again", profile="basic")
 def login(v: Visit) -> None:
     """Log in as the suite does (USER and PASS, or AUTH PLAIN), NOOP, QUIT; twice."""
     for _ in range(2):
@@ -64,7 +65,8 @@ def user_tells_nothing(v: Visit) -> None:
     expect(reply.ok, f"USER with an unknown name is answered by {reply}")
 
 
-@TABLE.add("RFC1939-7-USER-2", ADVICE, "RFC 1939 section 13", "An unknown name is refused as a wrong password is")
+@TABLE.add("RFC1939-7-USER-2", ADVICE, "RFC 1939 section 13",
+           "An unknown name is refused as a wrong password is")
 def unknown_user(v: Visit) -> None:
     """USER and PASS with an unknown name, and with a wrong password: the two refusals have the same words."""
     answers = []
@@ -79,7 +81,8 @@ def unknown_user(v: Visit) -> None:
            f"they differ: {answers[0]} and {answers[1]}")
 
 
-@TABLE.add("RFC1939-7-RETRY", MUST, "RFC 1939 section 7", "After a refusal a login on the same connection works")
+@TABLE.add("RFC1939-7-RETRY", MUST, "RFC 1939 section 7",
+           "After a refusal a login on the same connection works")
 def again(v: Visit) -> None:
     """A wrong PASS, then the right login on the same connection; a server may close it instead."""
     connection = with_user(v)
@@ -91,7 +94,8 @@ def again(v: Visit) -> None:
     expect(reply.ok or is_busy(reply), f"the right login after a wrong one is answered by {reply}")
 
 
-@TABLE.add("RFC1939-7-APOP-1", MUST, "RFC 1939 section 7", "A timestamp for APOP is another in every greeting")
+@TABLE.add("RFC1939-7-APOP-1", MUST, "RFC 1939 section 7",
+           "A timestamp for APOP is another in every greeting")
 def apop_timestamps(v: Visit) -> None:
     """Three greetings: each has a msg-id, and no two the same. Skipped where APOP is not offered."""
     seen = set()
@@ -123,7 +127,8 @@ def apop_wrong(v: Visit) -> None:
     expect(not reply.ok, f"APOP with a wrong digest is answered by {reply}")
 
 
-@TABLE.add("RFC3206-6-AUTH-1", MUST, "RFC 3206 section 6", "With AUTH-RESP-CODE a wrong password is refused by [AUTH]",
+@TABLE.add("RFC3206-6-AUTH-1", MUST, "RFC 3206 section 6",
+           "With AUTH-RESP-CODE a wrong password is refused by [AUTH]",
            profile="extensions")
 def code_for_passwords(v: Visit) -> None:
     """A wrong PASS. Skipped where AUTH-RESP-CODE is not announced."""
@@ -132,7 +137,8 @@ def code_for_passwords(v: Visit) -> None:
     expect(not reply.ok and reply.code.startswith(b"AUTH"), f"a wrong password is answered by {reply}")
 
 
-@TABLE.add("RFC3206-6-AUTH-2", MUST, "RFC 3206 section 6", "[AUTH] tells of nothing but credentials", profile="extensions")
+@TABLE.add("RFC3206-6-AUTH-2", MUST, "RFC 3206 section 6",
+           "[AUTH] tells of nothing but credentials", profile="extensions")
 def code_for_others(v: Visit) -> None:
     """A locked maildrop, an unknown command, USER: none of their refusals has [AUTH]."""
     v.needs("AUTH-RESP-CODE")
@@ -142,7 +148,8 @@ def code_for_others(v: Visit) -> None:
         expect(reply.ok or not reply.code.startswith(b"AUTH"), f"[AUTH] stands in {reply}")
 
 
-@TABLE.add("RFC2449-8-IN-USE", MUST, "RFC 2449 section 8.1.2", "With RESP-CODES a locked maildrop is told by [IN-USE]",
+@TABLE.add("RFC2449-8-IN-USE", MUST, "RFC 2449 section 8.1.2",
+           "With RESP-CODES a locked maildrop is told by [IN-USE]",
            profile="extensions")
 def code_for_locks(v: Visit) -> None:
     """A second login beside the first. Skipped where RESP-CODES is not announced, or both are let in."""
@@ -154,7 +161,8 @@ def code_for_locks(v: Visit) -> None:
     expect(reply.code == b"IN-USE", f"a locked maildrop is told by {reply}", SHOULD)
 
 
-@TABLE.add("RFC2449-8-WRONG-IN-USE", MUST, "RFC 2449 section 8.1.2", "[IN-USE] is not told to who has the wrong password",
+@TABLE.add("RFC2449-8-WRONG-IN-USE", MUST, "RFC 2449 section 8.1.2",
+           "[IN-USE] is not told to who has the wrong password",
            profile="extensions")
 def no_lock_told(v: Visit) -> None:
     """A wrong PASS while a session holds the maildrop."""

@@ -9,7 +9,6 @@ from mailgate.conformance.visit import Visit
 
 TABLE = Table("full")
 MUST, SHOULD, ADVICE = Level.MUST, Level.SHOULD, Level.ADVICE
-UNLOCK_SECONDS = 15.0       # a mail program tries again that soon after a broken connection
 
 
 @TABLE.add("RFC1939-4-GREETING", MUST, "RFC 1939 section 4", "The greeting is one positive line",
@@ -86,7 +85,8 @@ def drop_removes_nothing(v: Visit) -> None:
     expect(one in unique_ids(v.login()), "the marked message is gone, though there was no QUIT")
 
 
-@TABLE.add("RFC1939-3-UNKNOWN-1", MUST, "RFC 1939 section 3", "An unknown command is refused, the session goes on",
+@TABLE.add("RFC1939-3-UNKNOWN-1", MUST, "RFC 1939 section 3",
+           "An unknown command is refused, the session goes on",
            profile="basic")
 def unknown_command(v: Visit) -> None:
     """Before and after a login: a command that there is not, then one that there is."""
@@ -99,7 +99,8 @@ def unknown_command(v: Visit) -> None:
     v.in_step(connection, "an unknown command")
 
 
-@TABLE.add("RFC1939-3-KEYWORDS", MUST, "RFC 1939 section 3", "Keywords are the same in capitals and small letters",
+@TABLE.add("RFC1939-3-KEYWORDS", MUST, "RFC 1939 section 3",
+           "Keywords are the same in capitals and small letters",
            profile="basic")
 def keywords(v: Visit) -> None:
     """noop, sTaT and List after a login."""
@@ -109,7 +110,8 @@ def keywords(v: Visit) -> None:
     expect(session.ask("List", multi=True).ok, "List is refused")
 
 
-@TABLE.add("RFC1939-3-STATE-1", MUST, "RFC 1939 section 3", "Commands of the TRANSACTION state are refused before a login")
+@TABLE.add("RFC1939-3-STATE-1", MUST, "RFC 1939 section 3",
+           "Commands of the TRANSACTION state are refused before a login")
 def state_before(v: Visit) -> None:
     """STAT, LIST, RETR, DELE, NOOP, RSET, TOP, UIDL without a login, on two connections."""
     for words in (("STAT", "LIST", "RETR 1", "DELE 1"), ("NOOP", "RSET", "TOP 1 0", "UIDL")):
@@ -151,7 +153,8 @@ def arguments_surplus(v: Visit) -> None:
     expect(not taken, f"taken: {', '.join(taken)}")
 
 
-@TABLE.add("RFC1939-3-ONE-LINE", MUST, "RFC 1939 section 3", "A refusal is one line, also where success has many")
+@TABLE.add("RFC1939-3-ONE-LINE", MUST, "RFC 1939 section 3",
+           "A refusal is one line, also where success has many")
 def refusals_are_lines(v: Visit) -> None:
     """RETR, TOP, LIST, UIDL of a message that there is not; each followed by NOOP."""
     session = v.login()
@@ -198,7 +201,8 @@ def lock_released(v: Visit) -> None:
         next_one.leave()
 
 
-@TABLE.add("RFC1939-4-NEW-MAIL", MUST, "RFC 1939 section 4", "Mail that arrives during a session shows in the next")
+@TABLE.add("RFC1939-4-NEW-MAIL", MUST, "RFC 1939 section 4",
+           "Mail that arrives during a session shows in the next")
 def new_mail(v: Visit) -> None:
     """Deliver a message while a session is open: its numbers and counts stay, and the next session has it."""
     if not v.own.can_deliver:

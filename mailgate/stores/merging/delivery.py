@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 from mailgate.errors import NoSuchAccount, NoSuchRecipient, StoreUnavailable
@@ -72,7 +73,13 @@ class JudgedDelivery:
             return Deferred.fromCoroutine(self._commit(placements, faults, all_or_nothing, delivery_id))
 
         self._committed = True
-        return Deferred.fromCoroutine(self._judge.in_turn(placements, commit))
+        committing: Deferred[Outcomes] = Deferred.fromCoroutine(self._judge.in_turn(placements, commit))
+        return committing.addErrback(self._forget)
+
+    def _forget(self, failure: Failure) -> Failure:
+        """Leave nothing of a message that could not be judged; to one whose commit failed it is nothing."""
+        self._inner.abort()
+        return failure
 
     async def _commit(self, placements: Sequence[Placement], faults: list[NoSuchRecipient | None],
                       all_or_nothing: bool, delivery_id: str | None) -> Outcomes:

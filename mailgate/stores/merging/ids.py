@@ -20,6 +20,7 @@ ID_OCTETS = 70          # RFC 1939 section 7
 NAMED, HASHED = b":", b";"      # what follows a part's name: the id, or where that is too long its digest
 DIGEST_OCTETS = 24      # 32 characters
 KEPT_MESSAGES = 300_000     # of all merged listings that are kept: some 30 MB
+ENTRY_MESSAGES = 16         # what a listing costs beside its messages: as much as so many
 
 
 class PartIds:
@@ -79,10 +80,10 @@ class Listings:
             return found[1]
         merged = _merge(parts)
         self._kept[key] = listings, merged
-        self._messages += len(merged)
+        self._messages += len(merged) + ENTRY_MESSAGES
         while self._messages > self._most:
             _, (_, dropped) = self._kept.popitem(last=False)
-            self._messages -= len(dropped)
+            self._messages -= len(dropped) + ENTRY_MESSAGES
         return merged
 
 

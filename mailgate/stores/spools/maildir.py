@@ -29,6 +29,7 @@ from mailgate.wire.dots import WireForm
 
 PIECE_OCTETS = 65536
 SMALL_OCTETS = 65536            # a file up to this is measured when it is first seen
+MOST_OCTETS = 1 << 32           # a longer one is no mail: it may be a hole that would be read for years
 JOURNAL_OCTETS = 65536          # a longer one lies beside
 RECIPIENT_FIELDS = ("X-Original-To", "Delivered-To")
 
@@ -114,6 +115,10 @@ class MaildirSpool:
             return None
         try:
             status, start = reader.status(), reader.read(PIECE_OCTETS)
+            if status.st_size > MOST_OCTETS:
+                log.warn("{path}: {name} is left out: {octets} octets", path=str(self._place), name=path,
+                         octets=status.st_size)
+                return None
             claimed = _claimed_octets(name, status.st_size)
             octets = claimed if claimed is not None else _measure(reader, start)
             us = arrived_us(name, status.st_mtime_ns)
@@ -144,6 +149,8 @@ class MaildirSpool:
 
     def _measure_again(self, name: bytes, entry: Entry, reader: FileReader, file_octets: int) -> None:
         """Count what the name claimed, or what has changed. Raises: StoreUnavailable, if that was wrong."""
+        if file_octets > MOST_OCTETS:
+            raise StoreUnavailable(f"{name!r} has grown to {file_octets} octets")
         octets = _measure(reader, reader.read(PIECE_OCTETS))
         reader.rewind()
         value = entry._replace(octets=octets, file_octets=file_octets, measured=True).pack()

@@ -91,7 +91,7 @@ class Box:
         if len(found) == len(names):
             return found
         found = {}
-        for name in names:      # some base occurs twice
+        for name in sorted(names):      # some base occurs twice; who else looks now decides as we do
             base = base_of(name)
             if base in found and not self._settle(base, name, found):
                 continue
@@ -104,11 +104,12 @@ class Box:
         if first is None or second is None:     # renamed while the folder was listed
             return second is not None
         if first.st_ino == second.st_ino:       # two links: somebody died between making and removing one
-            os.unlink(name, dir_fd=self.cur.descriptor)
+            _unlink(self.cur, name)
             return False
         other = unique_name() + b":2,"          # two messages: no base may be another's
-        os.rename(name, other, src_dir_fd=self.cur.descriptor, dst_dir_fd=self.cur.descriptor)
-        found[base_of(other)] = other
+        with suppress(FileNotFoundError):       # somebody else has done it
+            os.rename(name, other, src_dir_fd=self.cur.descriptor, dst_dir_fd=self.cur.descriptor)
+            found[base_of(other)] = other
         return False
 
     def _bring_in(self, name: bytes, found: dict[bytes, bytes]) -> bool:
@@ -125,7 +126,7 @@ class Box:
         if base in found:
             other = self.status(found[base])
             if other is not None and other.st_ino == status.st_ino:
-                os.unlink(name, dir_fd=self.new.descriptor)
+                _unlink(self.new, name)
                 return True
             base = unique_name()
         target = name if b":2," in name and base == base_of(name) else base + b":2,"
@@ -247,16 +248,19 @@ class Box:
         if not messages:
             return
         try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            file = os.open(QUOTA_FILE, flags,
-                           dir_fd=self.root.descriptor)
+            self._count(b"%d %d\n" % (octets, messages))
         except FileNotFoundError:
             return
-        except OSError as fault:
+        except OSError as fault:    # the mail itself has come or gone all the same
             log.warn("{path}: the quota is not kept: {reason}", path=str(self.root.path), reason=fault)
-            return
+
+    def _count(self, line: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        file = os.open(QUOTA_FILE, flags, dir_fd=self.root.descriptor)
         try:
-            os.write(file, b"%d %d\n" % (octets, messages))
+            status = os.fstat(file)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:   # else it is something else, too
+                os.write(file, line)
         finally:
             os.close(file)
 
@@ -283,6 +287,11 @@ def _status(folder: Directory, name: bytes) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _unlink(folder: Directory, name: bytes) -> None:
+    with suppress(FileNotFoundError):       # somebody else was faster
+        os.unlink(name, dir_fd=folder.descriptor)
 
 
 _last_us = 0

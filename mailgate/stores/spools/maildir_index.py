@@ -106,9 +106,9 @@ class Addresses:
 
     def read(self, start: bytes) -> tuple[bytes, bytes]:
         """Return sender and recipient of a message from its first octets; empty where there is none."""
-        blank = _BLANK.search(start)
+        blank = _BLANK.search(b"\n" + start)        # a line ended before it
         found: dict[bytes, bytes] = {}
-        for name, value in self._field.findall(start[:blank.start() + 1] if blank else start):
+        for name, value in self._field.findall(start[:blank.start()] if blank else start):
             found.setdefault(name.lower(), value)       # the last hop has put its own on top
         recipient = next((found[name] for name in self._order if name in found), b"")
         return _address(found.get(b"return-path", b"")), _address(recipient)

@@ -108,10 +108,10 @@ class MboxSpool:
         return SpoolLocks(spot, self._habits.disk, patience_seconds=self._habits.patience_seconds)
 
     def _settle(self, spot: Spot) -> None:
-        """Finish a removal that a process has died in."""
-        rewriter = Rewriter(spot, self._habits.disk)
-        if rewriter.pending():
-            with self._locks(spot).exclusive() as held:
+        """Finish a removal that a process has died in; remove a lock that it left for all to wait at."""
+        rewriter, locks = Rewriter(spot, self._habits.disk), self._locks(spot)
+        if rewriter.pending() or locks.is_stale():
+            with locks.exclusive() as held:
                 if held is not None:
                     rewriter.settle(held[0], held[1].touch)
 

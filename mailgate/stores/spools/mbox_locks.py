@@ -93,6 +93,11 @@ class SpoolLocks:
             if held is not None:
                 _let_go(*held)
 
+    def is_stale(self) -> bool:
+        """Return whether there is a NAME.lock that nobody holds. The next one who takes it removes it."""
+        spot = self._spot.beside(f"{self._spot.name}.lock")
+        return spot.status() is not None and not is_live(spot, time.time())
+
     def _insist(self, attempt: Callable[[], T]) -> T:
         """Try again until it succeeds or patience ends. Raises: StoreUnavailable."""
         deadline = self._monotonic() + self._patience_seconds

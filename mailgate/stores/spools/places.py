@@ -1,7 +1,8 @@
 """Where a maildrop's files lie: a path with its name in it, and how to get there safely.
 
 Who reads everybody's mail must not be led astray by one of them: a link on the way is followed only where
-it, and the folder that it lies in, belong to the superuser or to the user that we run as.
+it, and the folder that it lies in, belong to the superuser or to the user that we run as; and so is each
+one that it leads over.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from mailgate.errors import StoreUnavailable
 from mailgate.formats.entries import Folder, NotPlain
 from mailgate.formats.paths import PathPattern
 from mailgate.stores.files import heir
+
+MOST_LINKS = 40         # one after the other, as Linux bounds it
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 
@@ -116,8 +119,11 @@ class Directory(Folder):
         """Open a folder in it; no link. Raises: OSError."""
         return Directory.at(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._descriptor), self.path / name)
 
-    def step(self, name: str) -> Directory:
-        """Open a folder in it, by a link too where that can be trusted. Raises: StoreUnavailable, OSError."""
+    def step(self, name: str, links: int = MOST_LINKS) -> Directory:
+        """Open a folder in it, by a link too where that can be trusted. Raises: StoreUnavailable, OSError.
+
+        So many links are followed at most.
+        """
         try:
             return self.inner(name)
         except OSError as fault:
@@ -129,7 +135,19 @@ class Directory(Folder):
             raise StoreUnavailable(f"{self.path / name} is no folder")
         if link.st_uid not in trusted or os.fstat(self._descriptor).st_uid not in trusted:
             raise StoreUnavailable(f"{self.path / name} is a link of its user's: it is not followed")
-        return Directory.at(os.open(name, _FOLDER, dir_fd=self._descriptor), self.path / name)
+        if not links:
+            raise StoreUnavailable(f"{self.path / name}: too many links")
+        return self._follow(os.readlink(name, dir_fd=self._descriptor), links - 1)
+
+    def _follow(self, target: str, links: int) -> Directory:
+        """Open the folder that a link leads to, which may lead over links of its user's."""
+        folder = self
+        if target.startswith("/"):
+            folder = Directory.at(os.open("/", _FOLDER), Path("/"))
+        for part in target.split("/"):
+            if part not in ("", "."):
+                folder = folder.step(part, links)
+        return folder
 
     def make(self, name: str, mode: int) -> None:
         """Make a folder in it, unless it is there; its name is durable then."""
@@ -138,8 +156,8 @@ class Directory(Folder):
         except FileExistsError:
             return
         owner = heir(self._descriptor)
-        if owner is not None:
-            os.chown(name, *owner, dir_fd=self._descriptor, follow_symlinks=False)
+        if owner is not None:       # the folder, and not what its user may have put into its place since
+            os.fchown(self.inner(name).descriptor, *owner)
         self.sync()
 
     def create(self, name: str, mode: int) -> int:
@@ -152,12 +170,17 @@ class Directory(Folder):
         return file
 
     def plain_file(self, name: str) -> int:
-        """Open a plain file in it for reading. Raises: NotPlain, OSError."""
+        """Open a plain file in it for reading. Raises: NotPlain, OSError.
+
+        One that has several names and belongs to another user than the folder is none: it may be only here
+        that somebody could not read it.
+        """
         file = -1
         try:
             file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY,
                            dir_fd=self._descriptor)
-            if stat.S_ISREG(os.fstat(file).st_mode):
+            status = os.fstat(file)
+            if stat.S_ISREG(status.st_mode) and (status.st_nlink == 1 or self._is_of(status.st_uid)):
                 found, file = file, -1
                 return found
         except OSError as fault:
@@ -167,6 +190,9 @@ class Directory(Folder):
             if file >= 0:
                 os.close(file)
         raise NotPlain("not a plain file")
+
+    def _is_of(self, user: int) -> bool:
+        return user == os.fstat(self._descriptor).st_uid
 
     def sync(self) -> None:
         """Make durable which names are in it."""

@@ -24,7 +24,7 @@ from mailgate.stores.sql.messages import Snapshot, bury
 RENEWALS_A_LEASE = 3            # a renewal may be late by two thirds of the lease
 BLOB_THREADS = 8
 SNAPSHOT_CACHE_OCTETS = 128 * 1024 * 1024
-SNAPSHOT_OCTETS = 200           # an empty snapshot
+SNAPSHOT_OCTETS = 1000          # what a snapshot takes beside its messages
 MESSAGE_OCTETS = 96             # of one message in a snapshot, the rendered replies counted
 
 T = TypeVar("T")

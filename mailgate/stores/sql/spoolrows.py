@@ -252,7 +252,6 @@ def rename_folders(cursor: Cursor, key: str, names: Mapping[str, str]) -> None:
 
 
 @relies_on_lease
-@relies_on_lease
 def decide(cursor: Cursor, lease: Lease, journal: bytes,
            blob_key: str | None) -> tuple[bytes, str | None] | None:
     """Write a removal down; return the journal that is in its way, if there is one. Raises: LeaseLost."""
@@ -319,11 +318,14 @@ def _was_written(cursor: Cursor, maildrop_id: int | None, copy: Copy, delivery_i
 
 def delivered(cursor: Cursor, copy: Copy, delivery_id: str | None, fresh_id: bytes,
               name: bytes | None) -> None:
-    """Remember that a message was written, under a name if one is known."""
+    """Remember that a message was written, under a name if one is known.
+
+    Done again it writes the delivery's time at least, so that its commit waits for the replicas, too.
+    """
     maildrop_id = know(cursor, copy.maildrop_key, copy.maildrop)
     if delivery_id is not None:
         cursor.execute(f"INSERT INTO delivery (maildrop_id, id, recipient, at_ms) VALUES (?, ?, ?, {NOW_MS})"
-                       " ON CONFLICT (maildrop_id, id, recipient) DO NOTHING",
+                       " ON CONFLICT (maildrop_id, id, recipient) DO UPDATE SET at_ms = excluded.at_ms",
                        (maildrop_id, delivery_id, copy.recipient))
     note = copy.note
     if note.unique_id is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from mailgate.errors import LeaseLost, StoreUnavailable
@@ -155,7 +157,7 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         self.patch(type(store._removal), "_carry_out", asleep)
         late = (await self.login(store, "mrose")).commit([1])
         while not waiting:
-            await self.tick()
+            await deferLater(reactor, 0.005, lambda: None)
         await self.expire_holder(store)
         next_one = await self.login(other, "mrose")
         self.assertEqual(await self.texts(next_one), [b"1\r\n", b"2\r\n", b"3\r\n"])
@@ -186,11 +188,6 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         for folder in ("", "cur", "new", "tmp"):
             self.assertEqual(Path(store.folder, "home", "mrose", folder).stat().st_mode & 0o777, 0o700)
 
-    async def tick(self) -> None:
-        """Let the reactor do what is due."""
-        from twisted.internet import reactor, task
-
-        await task.deferLater(reactor, 0.005, lambda: None)
 
 
 class DeliveryTests(MaildirHooks, StoreHooks, TestCase):
@@ -255,3 +252,36 @@ class DeliveryTests(MaildirHooks, StoreHooks, TestCase):
         if os.geteuid() == 0:
             os.chown(home / "linked", 12345, 12345, follow_symlinks=False)
             await self.fault(StoreUnavailable, store.open(Admission("linked")))
+
+
+class GivenUpTests(MaildirHooks, StoreHooks, TestCase):
+    """Clients that go away while something is under way."""
+
+    async def test_a_login_that_is_given_up(self) -> None:
+        """Its reading goes on, and is the next one's gain; its lease is given up then."""
+        store = await self.make_store()
+        for number in range(200):
+            self.drop(store, "mrose", MIME, f"{number}.a")
+        opening = store.open(Admission("mrose"))
+        opening.addErrback(lambda failure: failure.trap(CancelledError))
+        opening.cancel()
+        while self.count(store, "lease") or not self.count(store, "spool_entry"):
+            await deferLater(reactor, 0.005, lambda: None)
+        look_at = self.patch(MaildirSpool, "_look_at", None)
+        session = await self.login(store, "mrose")
+        self.assertEqual(len(session.listing), 200)
+        look_at.restore()
+
+    async def test_a_quit_that_nobody_waits_for(self) -> None:
+        """Is carried out as one that is waited for; so it is by a store that stops meanwhile."""
+        store = await self.make_store()
+        other = await self.make_second(store)
+        for number in range(3):
+            self.drop(store, "mrose", MIME, f"{number}.a")
+        session = await self.login(store, "mrose")
+        ending = session.commit([1, 2])
+        ending.addErrback(lambda failure: failure.trap(CancelledError))
+        ending.cancel()
+        await store.stop()
+        self.assertEqual(await self.held(other, "mrose"), [MIME])
+        self.assertEqual(self.count(store, "spool_journal"), 0)

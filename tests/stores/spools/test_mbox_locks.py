@@ -197,7 +197,9 @@ class StaleTests(LockCase, SynchronousTestCase):
         self.lock.write_bytes(sign.replace(b"pid:[", b"pid:[1"))        # of another container, say
         self.assertFalse(self.can("exclusive"))
         self.lock.write_bytes(sign)
-        self.assertTrue(self.can("exclusive"))
+        self.assertTrue(self.locks().is_stale())
+        self.scan()         # others wait for it
+        self.assertEqual(self.beside(), [])
 
     def test_number_of_another(self) -> None:
         """A process that has got the number of the dead one is another one."""
