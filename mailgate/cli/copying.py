@@ -44,6 +44,7 @@ class Copying:
         names = await self._names(source, kept_out)
         self.counts.of_maildrops = len(names)
         await each(names, mail.copy, MAILDROPS_AT_ONCE)
+        await each(mail.to_prune(), mail.prune, MAILDROPS_AT_ONCE)
         self._look(last=True)
 
     async def _names(self, source: Any, kept_out: set[str]) -> list[str]:

@@ -29,7 +29,8 @@ class Counts:
         self.added = 0              # of them, or replaced
         self.maildrops = 0          # looked through
         self.of_maildrops = 0       # to be looked through
-        self.copied = 0             # messages
+        self.seen = 0               # messages of FROM
+        self.copied = 0             # of them
         self.octets = 0             # of them, in wire form
         self.passed = 0             # messages that were there
         self.removed_since = 0      # that had been there, and were removed

@@ -45,6 +45,7 @@ class MailCopy:
         self.wishes = wishes
         self.counts = counts
         self.look = look
+        self.gone: dict[str, set[bytes]] = {}       # by maildrop: what is to be pruned
 
     async def copy(self, name: str) -> None:
         """Copy one maildrop. Raises: StoreUnavailable; what is copied stays, and is passed over next time."""
@@ -52,6 +53,27 @@ class MailCopy:
         await copy.work()
         self.counts.maildrops += 1
         self.look()
+
+    def to_prune(self) -> list[str]:
+        """Return the maildrops to prune, once all are copied: none, if FROM looks like a disk unmounted."""
+        if self.gone and not self.counts.seen:
+            self.counts.find("nothing is pruned: FROM holds no message at all")
+            return []
+        return list(self.gone)
+
+    async def prune(self, name: str) -> None:
+        """Remove from a maildrop what an earlier run copied, and FROM has no more."""
+        gone = self.gone[name]
+        try:
+            session: IMaildrop = await self.target.open(Admission(name, judged=True))
+        except MaildropInUse:
+            self.counts.find(f"{name}: {len(gone)} messages that FROM has no more are left:"
+                             " somebody is logged in")
+            return
+        listing = session.listing
+        numbers = [index + 1 for index in range(len(listing)) if listing.unique_id(index) in gone]
+        await session.commit(numbers)
+        self.counts.pruned += len(numbers)
 
     async def _whose(self, name: str) -> bool | None:
         """Return whether a maildrop is an account's; None: that is not to matter."""
@@ -73,6 +95,7 @@ class _DropCopy:
         self._wishes = copy.wishes
         self._counts = copy.counts
         self._look = copy.look
+        self._gone = copy.gone
         self._name = name
         self._account = account
         self._there: dict[bytes, Known] = {}                    # at the target, by unique-id
@@ -83,7 +106,7 @@ class _DropCopy:
         self._under_way: dict[str, tuple[str, bytes, int, Expected]] = {}   # folder, id, octets
 
     async def work(self) -> None:
-        """Copy the folders, verify, and hand over what is remembered of imports."""
+        """Copy the folders, verify, hand over what is remembered of imports, and say what is to be pruned."""
         theirs = await _folders(self._target, self._name)
         for folder in theirs:
             for one in await self._target.scan(self._name, folder):
@@ -95,8 +118,8 @@ class _DropCopy:
         for folder, expected in self._expected.items():
             await self._verify(folder, expected)
         await self._hand_over()
-        if self._wishes.prune:
-            await self._prune()
+        if self._wishes.prune and (gone := await self._find_gone()):
+            self._gone[self._name] = gone
 
     # Copying --------------------------------------------------------------------------------
 
@@ -126,6 +149,7 @@ class _DropCopy:
                 if one.unique_id in self._seen:
                     one = one._replace(unique_id=_second_id(folder, one.unique_id))
                 self._seen.add(one.unique_id)
+                self._counts.seen += 1
                 await self._copy_message(peeked, index + 1, folder, one, convoy)
         except Exception:
             await convoy.arrive()               # what came before is copied all the same
@@ -237,25 +261,12 @@ class _DropCopy:
             self._counts.verified += 1
         self._look()
 
-    # Pruning --------------------------------------------------------------------------------
-
-    async def _prune(self) -> None:
-        """Remove what an earlier run copied, and FROM has no more. New mail of the target is not known so."""
+    async def _find_gone(self) -> set[bytes]:
+        """Return what an earlier run copied, and FROM has no more. New mail of the target is not known so."""
         copied = dict(await _imported(self._target, self._name))
-        gone = {unique_id for unique_id, known in self._there.items()
+        return {unique_id for unique_id, known in self._there.items()
                 if known.folder == INBOX and unique_id not in self._seen
                 and (copied.get(unique_id) or b"") == self._identity(unique_id)}
-        if not gone:
-            return
-        try:
-            session: IMaildrop = await self._target.open(Admission(self._name, judged=True))
-        except MaildropInUse:
-            self._find(f"{len(gone)} messages that FROM has no more are left: somebody is logged in")
-            return
-        listing = session.listing
-        numbers = [index + 1 for index in range(len(listing)) if listing.unique_id(index) in gone]
-        await session.commit(numbers)
-        self._counts.pruned += len(numbers)
 
     def _find(self, words: str) -> None:
         self._counts.find(f"{self._name}: {words}")

@@ -17,6 +17,7 @@ from mailgate.cli.moving_many import Job, Many, Shown
 from mailgate.cli.passwords import read_password_elsewhere
 from mailgate.cli.running import with_store
 from mailgate.cli.telling import Refusal
+from mailgate.config import Config
 from mailgate.config.stores import none_optional
 from mailgate.importing.matching import UNCOUNTED
 from mailgate.names import fold
@@ -84,6 +85,8 @@ def pop3(settings: Settings, host: str, name: str | None, user: str | None, pass
     75 try again (a maildrop is in use ...), 77 it refuses the login.
     """
     config = none_optional(settings.config)     # what a store that is down has would be fetched again
+    if copy:
+        see_ids_are_shown(config)
     door = read_door(host, Trust(tls, ca, tls_name, insecure), timeout)
     if batch is not None:
         if name is not None or user is not None or password_stdin:
@@ -104,6 +107,15 @@ def pop3(settings: Settings, host: str, name: str | None, user: str | None, pass
         return Many(store, config, reactor, door, wishes, shown).carry_out(jobs, parallel)
 
     return with_store(config, work)
+
+
+def see_ids_are_shown(config: Config) -> None:
+    """Raise Refusal where clients would not see the unique-ids of new mail as they are."""
+    merge, taker = config.store.merge, config.store.deliver_to
+    if merge is not None and taker not in (None, merge[0]):
+        raise Refusal(f"--copy: store.deliver_to is {taker}, whose unique-ids are shown behind its name:"
+                      f" clients would fetch all again. Copy with {merge[0]} there, or without the merge",
+                      code=os.EX_CONFIG)
 
 
 def as_name(name: str) -> str:

@@ -38,7 +38,11 @@ class Silent(WireFault):
 
 
 class Flood(WireFault):
-    """The server said more than the check takes, or the check took too long."""
+    """The server said more than the check takes."""
+
+
+class OutOfTime(WireFault):
+    """The check's own time is over, so that it says nothing about the server."""
 
 
 class Refused(WireFault):
@@ -263,6 +267,7 @@ class Connection:
         try:
             data = self._socket.recv(RECEIVE_OCTETS)
         except (TimeoutError, ssl.SSLWantReadError):
+            self._patience(0.001)       # out of time is not silence
             raise Silent(f"nothing came for {patience:.1f} s") from None
         except OSError as fault:
             self._end(f"the connection broke: {fault}")
@@ -283,7 +288,7 @@ class Connection:
     def _patience(self, seconds: float | None) -> float:
         left = self._ends - time.monotonic()
         if left <= 0:
-            raise Flood(f"the check took longer than {self._bounds.check_seconds:.0f} s")
+            raise OutOfTime(f"the check was not done in {self._bounds.check_seconds:.0f} s")
         return max(0.001, min(left, self._bounds.reply_seconds if seconds is None else seconds))
 
     # TLS -----------------------------------------------------------------------------------------

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from mailgate.conformance.record import Event
-
-if TYPE_CHECKING:
-    from mailgate.conformance.visit import Visit
 
 
 class Level(enum.Enum):
@@ -49,6 +46,9 @@ class Skipped(Exception):
     """The check cannot be made here: why."""
 
 
+Look = Callable[[Any], None]        # it is given a Visit, which stands above this module
+
+
 class Check(NamedTuple):
     """One statement and the function that looks whether it is kept."""
 
@@ -57,7 +57,7 @@ class Check(NamedTuple):
     level: Level
     section: str
     title: str
-    look: Callable[[Visit], None]
+    look: Look
     last: bool          # looks at what was seen in all others
 
     @property
@@ -74,9 +74,6 @@ class Result(NamedTuple):
     reason: str         # of anything but a pass; may be a remark there
     seconds: float
     events: list[Event]
-
-
-Look = Callable[["Visit"], None]
 
 
 class Table:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from mailgate.conformance.connection import Connection, Reply
 from mailgate.conformance.delivering import Deliver, Undelivered
 from mailgate.conformance.samples import Sample, samples, small
-
-if TYPE_CHECKING:
-    from mailgate.conformance.visit import Visit
+from mailgate.conformance.target import Target
 
 POLL_SECONDS = 0.3
 MOST_CANDIDATES = 500       # messages looked into for the token
@@ -21,6 +20,15 @@ MOST_OCTETS = 1 << 20       # a larger one is none of ours
 NO_UIDL = "number "         # begins what stands for the ids of a server without UIDL
 
 Ids = dict[str, int]        # unique-ids with their numbers
+
+
+class Doors(Protocol):
+    """What is needed to look into the maildrop: logins, one after another."""
+
+    target: Target
+
+    def session(self) -> AbstractContextManager[Connection]:
+        """Log in, and leave again."""
 
 
 class Own:
@@ -41,7 +49,7 @@ class Own:
         """Whether there is a way."""
         return self._deliver is not None
 
-    def fill(self, visit: Visit) -> None:
+    def fill(self, visit: Doors) -> None:
         """Deliver all samples and wait until they are seen. What fails is told by `missing`."""
         if self._deliver is None:
             return
@@ -66,7 +74,7 @@ class Own:
         self._count += count
         return [small(self.token, f"small-{self._count - place}", text=text) for place in range(count)]
 
-    def fresh(self, visit: Visit, count: int) -> list[Sample]:
+    def fresh(self, visit: Doors, count: int) -> list[Sample]:
         """Deliver small messages, wait for them, and return them. Raises: Undelivered."""
         made = self.make(count)
         for sample in made:
@@ -77,12 +85,12 @@ class Own:
                 raise Undelivered(self.missing.get(sample.name, f"{sample.name} did not arrive"))
         return made
 
-    def find(self, visit: Visit, names: set[str]) -> set[str]:
+    def find(self, visit: Doors, names: set[str]) -> set[str]:
         """Wait for messages that were delivered; return those that arrived."""
         self._await(visit, names)
         return names & set(self.ids)
 
-    def _await(self, visit: Visit, names: set[str]) -> None:
+    def _await(self, visit: Doors, names: set[str]) -> None:
         until = time.monotonic() + visit.target.pace.arrival_seconds
         while True:
             with visit.session() as session:
@@ -139,7 +147,7 @@ class Own:
             return None
         return number
 
-    def clear(self, visit: Visit) -> int:
+    def clear(self, visit: Doors) -> int:
         """Remove what this run delivered and is still there; return how many messages that were."""
         if self._deliver is None or self._foreign is None:
             return 0

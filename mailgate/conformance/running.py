@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from mailgate.conformance.connection import Connection, Observed, WireFault
+from mailgate.conformance.connection import Connection, Observed, OutOfTime, WireFault
 from mailgate.conformance.delivering import Deliver
 from mailgate.conformance.findings import Check, Finding, Level, Result, Skipped, Verdict
 from mailgate.conformance.maildrop import Own
@@ -135,6 +135,8 @@ class Run:
             except Finding as fault:
                 level = fault.level or check.level
                 verdict, reason = Verdict.FAIL if level is Level.MUST else Verdict.WARN, str(fault)
+            except OutOfTime as fault:
+                verdict, reason = Verdict.SKIP, str(fault)
             except (WireFault, LoginRefused) as fault:
                 verdict = Verdict.FAIL if check.level is Level.MUST else Verdict.WARN
                 reason = str(fault)

@@ -56,8 +56,8 @@ def samples(token: str) -> list[Sample]:
     def with_body(name: str, body: bytes, *, ends: bool = True) -> Sample:
         return Sample(name, header(token, name) + b"\r\n" + body, ends)
 
-    # Lines of a dot are 2, 3 or 4 octets (LF, CRLF, stuffed), and so are the steps in which they meet the edges
-    # of a buffer: what stands between the rows shifts them, until every octet of such a line was at an edge.
+    # Lines of a dot are 2, 3 or 4 octets (LF, CRLF, stuffed), and so are the steps in which they meet the
+    # edges of a buffer: what stands between the rows shifts them, until each of their octets was at an edge.
     row = b".\r\n" * DOT_LINES
     every_edge = row + b"x\r\n" + row + b"x\r\n" + row + b"x\r\n" + row + b"xx\r\n" + row
     return [

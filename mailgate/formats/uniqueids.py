@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
@@ -20,8 +19,6 @@ from mailgate.formats.mboxids import MboxIds
 from mailgate.formats.templates import Template, parse_template
 
 HeaderOf = Callable[[str], "bytes | None"]      # a base name's header, to the blank line; None: it has gone
-
-LIST_OCTETS = 1 << 30       # a longer list is none: it may be a hole that would be read for years
 
 MAILDIR, MBOX, CYRUS = "Maildir", "mbox", "folder of Cyrus"
 _DEFAULT = parse_template(dovecot.DEFAULT_FORMAT)
@@ -166,8 +163,6 @@ def _courier(lines: Iterator[str], bases: Collection[str]) -> Iterator[tuple[str
 def _read(root: Folder, name: str) -> Iterator[str]:
     try:
         with root.open(name) as file:
-            if os.fstat(file.fileno()).st_size > LIST_OCTETS:
-                raise BadSource(f"{root.path / name}: longer than {LIST_OCTETS} octets")
             yield from lines_of(file)
     except FileNotFoundError:       # replaced by another, or removed, since it was looked at
         return

@@ -151,6 +151,7 @@ class POP3Source:
         self._protocol = protocol
         self.pipelines = capabilities.has(b"PIPELINING")
         self.says_top = capabilities.has(b"TOP")
+        self._expires = capabilities.arguments(b"EXPIRE")[:1] == (b"0",)
 
     async def unique_ids(self) -> dict[int, bytes | None]:
         """Return the unique-ids by message-number, in order; None for what is none. Raises: NotOffered."""
@@ -218,10 +219,14 @@ class POP3Source:
         return (await self._protocol.ask(client.retr(number, most), sink)).ok
 
     async def quit(self) -> None:
-        """Say goodbye, with nothing marked."""
+        """Say goodbye, with nothing marked.
+
+        Not to a server that removes what was read (EXPIRE 0, RFC 2449 section 6.7): it does so at QUIT.
+        """
         try:
             await self._protocol.ask(client.rset())
-            await self._protocol.ask(client.quit_())
+            if not self._expires:
+                await self._protocol.ask(client.quit_())
         except ServerFault:
             pass        # gone already: it removes nothing then
         self._protocol.close()

@@ -103,7 +103,11 @@ class Capabilities(NamedTuple):
 
     def has_mechanism(self, name: bytes) -> bool:
         """Return whether AUTH has a mechanism (RFC 5034 section 3)."""
-        return self.words is not None and name in self.words.get(b"SASL", ())
+        return name in self.arguments(b"SASL")
+
+    def arguments(self, word: bytes) -> tuple[bytes, ...]:
+        """Return what a word was announced with; nothing, if it was not."""
+        return () if self.words is None else self.words.get(word, ())
 
 
 NO_CAPABILITIES = Capabilities(None)

@@ -100,7 +100,10 @@ class PostgresDatabase(Database):
         return connect(settings_of(self._url, self._limits, indexes=True), warned)
 
     def _make_ready(self, connection: Connection) -> None:
-        """See that it leads to the store. The bodies are asked whose they are once: later they may be away."""
+        """See that it leads to the store. The bodies are asked once whose they are: they may be away later.
+
+        Raises: StoreUnavailable, psycopg.Error.
+        """
         prepare(connection, may_create=self._may_create)
         self._create = False        # connected again after a failure, the store must still be there
         own = store_id(PostgresCursor(connection))

@@ -25,7 +25,7 @@ from mailgate.errors import StoreUnavailable
 from mailgate.stores.postgres_cursor import Connection, PostgresCursor
 from mailgate.stores.postgres_faults import OutcomeUnknown, fault_of, is_conflict, is_lost, words_of
 from mailgate.stores.postgres_holder import HolderLock, SeenHolder
-from mailgate.stores.postgres_lanes import Job, Lanes
+from mailgate.stores.postgres_lanes import LAST_WORDS, Job, Lanes
 from mailgate.stores.postgres_transaction import PLAIN, MustBeAlone, transact
 from mailgate.stores.sql.leases import RELYING, Holder
 
@@ -252,7 +252,7 @@ class Threads:
         What has waited for too long is refused unseen: else the queue of a server that does not answer
         would be worked off one timeout after the other.
         """
-        if job.operation not in PLAIN and self._chance.clock() - job.asked > WAITED_SECONDS:
+        if job.operation not in PLAIN | LAST_WORDS and self._chance.clock() - job.asked > WAITED_SECONDS:
             job.error = StoreUnavailable(f"no connection was free for {WAITED_SECONDS} seconds")
             return
         trial = _Trial(self._chance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import ipaddress
+import os
 import sys
 from typing import Any
 
@@ -25,7 +26,7 @@ from mailgate.cli.telling import Refusal
 from mailgate.importing.matching import UNCOUNTED
 from mailgate.net.pop3_source import Credentials, Door, Unreachable, log_in
 from tests.auth.test_web import certificate
-from tests.cli.base import CommandCase
+from tests.cli.base import CONFIGURATION, CommandCase
 from tests.net.source_server import SourceServer
 
 PLAIN = Trust("none", None, None, False)
@@ -136,6 +137,21 @@ class GrammarTests(CommandCase):
         self.assertEqual((door.timeout_seconds, door.creator), (5, None))
         self.assertEqual(wishes, Wishes(True, True, True, UNCOUNTED | {b"x-spam", b"lists"}))
         self.assertEqual(Asked.jobs, [Job("mrose", Credentials(b"rose*admin", b"se cret", True))])
+
+    def test_copies_into_a_merge(self) -> None:
+        """To the first of its stores, whose ids are shown as they are; all of it has to be there."""
+        merge = CONFIGURATION + '[store]\nmerge = ["store", "new"]\n{}' + (
+            '[stores.new]\nmetadata = "sqlite:new.db"\nbodies = "file:new"\noptional = true\n')
+        arguments = ("h", "mrose", "--password-stdin", "--tls", "none")
+        for deliver_to, shown in (("", True), ("store", True), ("new", False)):
+            self.file.write_text(merge.format(f'deliver_to = "{deliver_to}"\n' if deliver_to else ""))
+            self.asked(*arguments)
+            self.assertFalse(Asked.made[1].stores["new"].optional)
+            if shown:
+                self.asked(*arguments, "--copy")
+            else:
+                said = self.refused(os.EX_CONFIG, "migrate", "pop3", *arguments, "--copy")
+                self.assertIn("store.deliver_to is new, whose unique-ids are shown behind its name", said)
 
     def test_batch(self) -> None:
         batch = self.folder / "batch"

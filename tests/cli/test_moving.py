@@ -143,6 +143,15 @@ class TakingTests(MovingCase):
                          {"CAPA", "USER", "PASS", "UIDL", "LIST", "TOP", "RETR", "RSET", "QUIT"})
         self.assertEqual(server.commands[-2:], ["RSET", "QUIT"])
 
+    async def test_a_server_that_removes_what_was_read(self) -> None:
+        """It says so by EXPIRE 0, and does so at QUIT: the connection is left without."""
+        await self.deliver(TEXTS[0])
+        for word, end in (("EXPIRE 0", "RSET"), ("EXPIRE 0 USER", "RSET"), ("EXPIRE 30", "QUIT"),
+                          ("EXPIRE NEVER", "QUIT")):
+            server = self.source({b"a": TEXTS[0], b"b": TEXTS[1]}, capabilities=["UIDL", "USER", word])
+            self.assertEqual((await self.move(server, copy=True))["state"], "done")
+            self.assertEqual(server.commands[-1], end, word)
+
     async def test_pipelining(self) -> None:
         """TOPs go out many at a time where that is announced, one by one where not."""
         texts = [text(number) for number in range(200)]

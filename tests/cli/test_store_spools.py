@@ -96,3 +96,21 @@ class SpoolTests(TestCase):
         inbox, sent = await messages(new, "ann"), await messages(new, "ann", "Sent")
         self.assertEqual([one[-1] for one in inbox + sent], [b"one\r\n", b"two\r\n"])
         self.assertEqual(inbox[0][2], file.name.partition(",")[0].encode())
+
+    async def test_a_disk_that_is_away(self) -> None:
+        """An empty mount point has no mail: what was copied before stays where it is."""
+        maildirs, new = self.store("maildirs"), self.store("new")
+        await maildirs.start()
+        await maildirs.accounts.add([Account("ann"), Account("bob")])
+        for name in ("ann", "bob"):
+            await deliver(maildirs, b"one\r\n", Placement(name, None, Envelope(b"", b"x", 5)))
+        self.assertEqual(await self.copied(maildirs, new), (2, 2, 0))
+        (self.folder / "mail").rename(self.folder / "away")
+        (self.folder / "mail").mkdir()
+        for there, pruned, findings in ((False, 0, 1), (True, 1, 0)):
+            if there:       # but for one maildrop
+                (self.folder / "away" / "ann").rename(self.folder / "mail" / "ann")
+            copying = Copying(Wishes(prune=True))
+            await copying.work(maildirs, new)
+            self.assertEqual((copying.counts.pruned, copying.findings), (pruned, findings))
+        self.assertEqual([len(await new.scan(name)) for name in ("ann", "bob")], [1, 0])

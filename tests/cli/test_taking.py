@@ -102,9 +102,11 @@ class EnvelopeTests(ImportCase):
 
     def test_arrival(self) -> None:
         """The time is the file name's, or the From line's."""
-        self.take(self.maildir(b"A: 1\n\n"))
+        path = self.maildir()
+        (path / "new" / "100000000.host").write_bytes(b"A: 1\n\n")
+        self.take(path)
         self.take(self.mbox(b"A: 1\n\n"))
-        self.assertEqual([one.envelope.arrived_ms for one in self.held("mrose")], [1000, 1000])
+        self.assertEqual([one.envelope.arrived_ms for one in self.held("mrose")], [100_000_000_000, 1000])
 
     def test_sdps_host(self) -> None:
         """A user's view holds what was for that user, also under a domain of the past."""

@@ -141,8 +141,8 @@ class Session:
             verb, _, rest = line.partition(b" ")
             name = verb.upper().decode("latin-1")
             method: Callable[[bytes], None] | None = getattr(self, f"on_{name}", None)
-            if method is None or (name not in ("USER", "PASS", "QUIT", "CAPA", "STLS")) is not self.inside and \
-                    name not in ("QUIT", "CAPA"):
+            fits = name in ("QUIT", "CAPA") or (name not in ("USER", "PASS", "STLS")) is self.inside
+            if method is None or not fits:
                 self.say(b"-ERR no")
             else:
                 method(rest)
@@ -167,7 +167,7 @@ class Session:
 
     def on_PASS(self, rest: bytes) -> None:
         user, self.user = self.user, b""
-        if user != USER or rest != PASSWORD and not self.has("any password"):
+        if user != USER or (rest != PASSWORD and not self.has("any password")):
             self.say(b"-ERR wrong")
         elif not self.has("no lock") and not self.server.lock.acquire(blocking=False):
             self.say(b"-ERR [IN-USE] locked" if not self.has("unknown code") else b"-ERR [")
@@ -178,8 +178,8 @@ class Session:
             self.say(b"+OK in")
 
     def on_CAPA(self, rest: bytes) -> None:
-        words = [word for word in CAPA if not (self.inside and self.has("capabilities vanish")
-                                               and word == b"UIDL")]
+        vanished = self.inside and self.has("capabilities vanish")
+        words = [word for word in CAPA if word != b"UIDL" or not vanished]
         if self.server.context is not None and not self.secure:
             words.append(b"STLS")
         self.many(b"+OK", words)

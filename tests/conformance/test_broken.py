@@ -91,12 +91,12 @@ class FaultTests(BrokenCase):
         self.assertEqual(wrong, [])
 
     def test_edges_alone(self) -> None:
-        """A server that stuffs all dots but those at the edges of its buffers passes with the easy message."""
+        """A server that stuffs all dots but those at its buffers' edges passes with the easy message."""
         report = self.report(self.server("unstuffed at edges"), "RFC1939-3-DOTS-1", "RFC1939-3-DOTS-2")
         self.assertEqual([one.verdict for one in report.results], [Verdict.PASS, Verdict.FAIL])
 
     def test_honest(self) -> None:
-        """The small server passes every check of RFC 1939, so that what is found is the fault and no accident."""
+        """The small server passes every check of RFC 1939: what is found is the fault and no accident."""
         report = self.report(self.server(), profiles=frozenset({"full"}))
         failed = [line(one) for one in report.results if one.verdict is Verdict.FAIL]
         self.assertEqual(failed, [])

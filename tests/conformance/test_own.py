@@ -58,7 +58,9 @@ class OwnTests(SynchronousTestCase):
         authority.issue("localhost").write(self.folder)
         self.ca = self.folder / "ca.pem"
         self.ca.write_bytes(authority.pem)
-        self.site = Site(self.folder, accounts={USER: PASSWORD}, further=FURTHER)
+        self.site = Site(self.folder, further=FURTHER)
+        self.site.succeed("account", "add", USER, "--scram", "--cram", "--apop", "--password-stdin",
+                          stdin=f"{PASSWORD}\n".encode())
         self.service = self.site.start()
         self.addCleanup(self.service.end)
         self.clear, self.lmtp, self.secure, self.guarded, self.many = [port for _, port in self.service.ports]
@@ -77,7 +79,7 @@ class OwnTests(SynchronousTestCase):
         self.assertEqual(report.notices, [])
 
     def test_in_clear(self) -> None:
-        """Everything, on a listener that has STLS and all mechanisms; what was delivered is gone afterwards."""
+        """Everything, on a listener that has STLS and all mechanisms; what was delivered is gone then."""
         report = self.run_all(self.many, "none")
         self.assert_passed(report, NOT_OFFERED)
         self.assertEqual(len(report.results), len(all_checks()))

@@ -33,7 +33,8 @@ class NameTests(SynchronousTestCase):
         """Of the name to the microsecond, else the file's; never one that cannot be written."""
         for base, expected in [
             (b"1700000000.M5P7.host", 1700000000_000005), (b"1700000000.V1M000123.mx", 1700000000_000123),
-            (b"1700000000.7_1.mx", 1700000000_000000), (b"1.M12345678P.x", 1_000000), (b"x.y", 7),
+            (b"1700000000.7_1.mx", 1700000000_000000), (b"100000000.M12345678P.x", 100000000_000000),
+            (b"12345678.M5P7.host", 7), (b"12.eml", 7), (b"x.y", 7),
             (b"99999999999.x", 7), (b"", 7),
         ]:
             self.assertEqual(arrived_us(base, 7000), expected, base)

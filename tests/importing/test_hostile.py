@@ -183,11 +183,12 @@ class NumberTests(HostileCase):
         return message.arrived_ms
 
     def test_times_of_names(self) -> None:
-        """Seconds have ten digits at most, microseconds six, all ASCII; else the file's own time counts."""
+        """Seconds have nine or ten digits, microseconds six at most, all ASCII; else the file's time."""
         for name, expected in [
                 ("9" * 40 + ".M1P1.h", 1_000_000), ("12345678901.M1P1.h", 1_000_000),
                 ("\u0661\u0662.M1P1.h", 1_000_000),
-                ("1.M\u0661P1.h", 1000), ("1.M1234567P1.h", 1000), ("9999999999.M999999P1.h", 9999999999999)]:
+                ("12.eml", 1_000_000), ("100000000.M\u0661P1.h", 100_000_000_000),
+                ("100000000.M1234567P1.h", 100_000_000_000), ("9999999999.M999999P1.h", 9999999999999)]:
             self.assertEqual(self.arrived(name), expected, name)
 
     def test_times_of_files(self) -> None:

@@ -11,18 +11,20 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.crash.dialogue import Lmtp, Pop3
-from tests.crash.ledger import Copy, Ledger, make_message
+from tests.crash.ledger import Copy, Ledger, make_message, token_of
 from tests.nodes.cluster import Cluster, at_once, copies_of
 from tests.services import Service, wait_for
 
 pytestmark = pytest.mark.alone
 
 NAMES = [f"user{number}" for number in range(6)]
+SEATED, NEWCOMER = "seated", "newcomer"     # one has a session open all the while, one comes then
 BEFORE_SECONDS = 1.5        # of load
 AFTER_SECONDS = 3.0         # from the first delivery that the new primary took
 BACK_SECONDS = 15.0         # within so long from the promotion new work must be done
 SEED = 44
-TEMPORARY = (b"-ERR [SYS/TEMP] ", b"-ERR [IN-USE] ")
+OUTAGE = b"-ERR [SYS/TEMP] "
+TEMPORARY = (OUTAGE, b"-ERR [IN-USE] ")
 
 
 class Load:
@@ -126,18 +128,28 @@ class Load:
 class FailoverTests(SynchronousTestCase):
     def test_primary_dies_under_load(self) -> None:
         """Every acknowledged message is there once or was fetched; within seconds all goes on."""
-        cluster = Cluster(NAMES)
+        cluster = Cluster([*NAMES, SEATED, NEWCOMER])
         self.addCleanup(cluster.close)
         load = Load(cluster.nodes)
+        seated = self.take_seat(cluster, load.ledger)
 
         def fail_over() -> float:
             try:
                 time.sleep(BEFORE_SECONDS)
                 cluster.primary.kill()
+                told = [login(node, NEWCOMER) for node in cluster.nodes]
+                told.append(seated.ask(b"RETR 1"))
+                self.assertEqual([answer[:len(OUTAGE)] for answer in told], [OUTAGE] * len(told), told)
                 cluster.replica.promote()
                 promoted = time.monotonic()
+                for node in cluster.nodes:
+                    wait_for(lambda node=node: login(node, NEWCOMER).startswith(b"+OK"), "a login",
+                             BACK_SECONDS)
                 wait_for(lambda: any(at > promoted for at in load.delivered), "a delivery", BACK_SECONDS)
                 back = time.monotonic() - promoted
+                self.assertLess(back, BACK_SECONDS)
+                self.assertEqual(token_of(seated.retrieve(1)), SEATED.encode())
+                seated.close()
                 time.sleep(AFTER_SECONDS)
                 return back
             finally:
@@ -145,7 +157,7 @@ class FailoverTests(SynchronousTestCase):
 
         back, *_ = at_once([fail_over, *(lambda worker=worker: load.deliver(worker) for worker in range(4)),
                             *(lambda worker=worker: load.fetch(worker) for worker in range(3))])
-        for account in NAMES:           # leases of sessions that ended in the middle run out
+        for account in cluster.accounts:    # leases of sessions that ended in the middle run out
             wait_for(lambda account=account: isinstance(
                 cluster.nodes[0].messages_seen(account, "secret"), int), f"{account} to be free")
         held = cluster.settle(load.ledger, cluster.nodes[1])
@@ -155,4 +167,28 @@ class FailoverTests(SynchronousTestCase):
         cluster.site.succeed("check")
         print(f"\nfailover: {len(load.delivered)} acknowledged, {load.removed} removed,"
               f" {sum(held.values())} left, {load.put_off} put off; of unknown outcome {load.ledger.undone}"
-              f" undone and {load.ledger.done} done; new mail {back:.1f} s after the promotion")
+              f" undone and {load.ledger.done} done; new mail, and sessions at each node, {back:.1f} s after"
+              " the promotion")
+
+    def take_seat(self, cluster: Cluster, ledger: Ledger) -> Pop3:
+        """Return a session that has one message, acknowledged, and has not read it."""
+        token = SEATED.encode()
+        content = make_message(Random(SEED), token, 300)
+        ledger.offer([Copy(SEATED, token)], content)
+        with Lmtp(cluster.nodes[0].lmtp_port) as client:
+            [answer] = client.deliver("s@example.org", [SEATED], content)
+        self.assertTrue(answer.startswith(b"250"), answer)
+        ledger.accepted(Copy(SEATED, token))
+        client = Pop3(cluster.nodes[1].pop3_port)
+        self.addCleanup(client.close)
+        self.assertEqual(client.enter(SEATED), 1)
+        return client
+
+
+def login(node: Service, name: str) -> bytes:
+    """Return what PASS is answered; a session that is granted ends at once."""
+    with Pop3(node.pop3_port) as client:
+        answer = client.login(name)
+        client.send(b"QUIT\r\n")
+        client.line()
+    return answer

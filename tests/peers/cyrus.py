@@ -102,6 +102,10 @@ class Cyrus:
         """Where the maildrop lies."""
         return next((self._folder / "spool").rglob("cyrus.index")).parent
 
+    def port(self, form: str = "cyrus") -> int:
+        """Where the POP3 server with a form of unique-ids listens."""
+        return self._ports[form]
+
     def put(self, messages: Sequence[bytes]) -> None:
         """Add messages."""
         session = self._session(USER)
@@ -121,7 +125,7 @@ class Cyrus:
 
     def uidl(self, delete: Sequence[int] = (), *, form: str = "cyrus") -> list[str]:
         """Hold a session."""
-        return talk(self._ports[form], (USER, PASSWORD), delete=delete)
+        return talk(self.port(form), (USER, PASSWORD), delete=delete)
 
     def _session(self, name: str) -> imaplib.IMAP4:
         end = time.monotonic() + PATIENCE_SECONDS

@@ -78,7 +78,8 @@ service stats {{
 class DovecotService:
     """Serves from its making until `end`. `authority` vouches for its certificate, which is for localhost."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: str = "") -> None:
+        """Start it. `settings` are lines for its configuration."""
         program = needs("dovecot")
         if not Path("/usr/lib/dovecot/pop3-login").exists():
             unavailable("missing: Dovecot's POP3 server; install with: apt-get install dovecot-pop3d")
@@ -88,7 +89,7 @@ class DovecotService:
         self.authority = Authority()
         self.authority.issue("localhost").write(self.folder)
         (self.folder / "ca.pem").write_bytes(self.authority.pem)
-        self.port, self.secure_port = _free_ports(2)
+        self.port, self.secure_port = free_ports(2)
         owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
         self._owner = owner.pw_uid, owner.pw_gid
         (self.folder / "mail").mkdir()
@@ -97,7 +98,8 @@ class DovecotService:
             user=owner.pw_name, group=grp.getgrgid(owner.pw_gid).gr_name)
         (self.folder / "conf").write_text(CONFIGURATION.format(
             folder=self.folder, port=self.port, secure_port=self.secure_port, uid=self._owner[0],
-            gid=self._owner[1], identity=identity, password=PASSWORD, master_password=MASTER_PASSWORD))
+            gid=self._owner[1], identity=identity, password=PASSWORD,
+            master_password=MASTER_PASSWORD) + settings)
         self._process = subprocess.Popen([program, "-F", "-c", str(self.folder / "conf")],
                                          stdin=subprocess.DEVNULL)
         try:
@@ -140,14 +142,20 @@ class DovecotService:
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self.folder / "log").read_text()
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
-                return client.recv(3) == b"+OK"
-        except OSError:
-            return False
+        return answers(self.port)
 
 
-def _free_ports(count: int) -> list[int]:
+def answers(port: int) -> bool:
+    """Whether a POP3 server greets there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            return client.recv(3) == b"+OK"
+    except OSError:
+        return False
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nobody listens on now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [int(one.getsockname()[1]) for one in sockets]

@@ -93,7 +93,7 @@ class Roomed:
         self.folder = folder
         self.mail = folder / "mail"
         self.mail.mkdir(parents=True)
-        self._command = [*room(folder / "room", self.mail, folders, files), *command]
+        self.command = [*room(folder / "room", self.mail, folders, files), *command]
         os.chown(self.mail, 0, GID)
         self.mail.chmod(0o2775)
 
@@ -111,7 +111,7 @@ class Roomed:
 
     def uidl(self, delete: Sequence[int] = ()) -> list[str]:
         """Hold a session."""
-        with Inetd(self._command, self.folder / "errors") as server:
+        with Inetd(self.command, self.folder / "errors") as server:
             return talk(server.port, (USER, PASSWORD), delete=delete)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import poplib
 import shutil
+import signal
 import smtplib
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from statistics import median
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.crash.dialogue import Pop3
 from tests.engines import postgres
 from tests.engines.slow import Relay, Request, longest_chain
 from tests.engines.swift import REGION, swift
@@ -49,7 +51,7 @@ class SlowStore:
         cls.folder = Path(tempfile.mkdtemp(prefix="mailgate-test-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         cls.site = Site(
-            cls.folder, accounts={"other": "secret", "third": "secret"}, hosts={"xyz": ["secret"]},
+            cls.folder, accounts=dict.fromkeys(("other", "third", "fourth"), "secret"), hosts={"xyz": ["secret"]},
             store=f'inline_octets = 0\ns3_credentials = "{credentials}"\n', metadata=cls.metadata(),
             bodies=f"s3://{name}/slow/{cls.folder.name}?region={REGION}"
                    f"&endpoint=http://127.0.0.1:{cls.bucket.address[1]}")
@@ -156,6 +158,25 @@ class SlowBucketTests(SlowStore, SynchronousTestCase):
         self.bucket.thaw()
         waiting.join(30)
         self.assertTrue(answered.is_set())
+
+    def test_a_stop_while_the_bucket_does_not_answer(self) -> None:
+        """Does not wait for what clients wanted to read: they are gone, and the process ends in its time."""
+        self.site.deliver(b"Subject: waits\r\n\r\n", f"fourth@{HOSTNAME}")
+        service = self.site.start()
+        self.addCleanup(service.end)
+        self.addCleanup(self.bucket.thaw)
+        with Pop3(service.pop3_port) as client:
+            last = client.enter("fourth")
+            self.bucket.forget()
+            self.bucket.freeze()
+            client.send(b"RETR %d\r\n" % last)
+            wait_for(lambda: self.bucket.asked, "the body to be asked for")
+            since = time.monotonic()
+            self.assertEqual(service.stop(), -signal.SIGTERM)
+            self.assertLess(time.monotonic() - since, 20)       # systemd's unit waits for 30
+        self.bucket.thaw()
+        with Pop3(self.service.pop3_port) as client:
+            self.assertEqual(client.enter("fourth"), last)
 
     def test_a_large_message(self) -> None:
         """It costs a request for a mebibyte, not one for every 64 KiB; its header, one request."""

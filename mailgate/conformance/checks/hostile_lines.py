@@ -14,7 +14,7 @@ MUST, SHOULD, ADVICE = Level.MUST, Level.SHOULD, Level.ADVICE
 SECTION = "RFC 1939 section 3"
 ENDLESS_OCTETS = 2 << 20
 BAD_COMMANDS = 100
-STRANGE_NAMES = (b"%s%s%n", b"../../etc/passwd", b"' OR '1'='1", b"*)(uid=*", b"\x1b[2J", b"{}", b"a b", b"*")
+STRANGE_NAMES = (b"%s%s%n", b"../../etc/passwd", b"' OR '1'='1", b"*)(uid=*", b"\x1b[2J*")
 
 
 def _one_answer(v: Visit, connection: Connection, octets: bytes, words: str) -> Reply | None:

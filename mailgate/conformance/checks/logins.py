@@ -60,8 +60,8 @@ def pass_later(v: Visit) -> None:
 @TABLE.add("RFC1939-7-USER-1", ADVICE, "RFC 1939 section 13", "USER does not tell which names there are")
 def user_tells_nothing(v: Visit) -> None:
     """USER with a name that there surely is not: the answer is that of a known name."""
-    connection = with_user(v)
-    reply = connection.ask(f"USER {UNKNOWN}")
+    with_user(v).leave()
+    reply = v.connect().ask(f"USER {UNKNOWN}")
     expect(reply.ok, f"USER with an unknown name is answered by {reply}")
 
 

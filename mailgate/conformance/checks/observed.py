@@ -39,7 +39,7 @@ def lengths(v: Visit) -> None:
     _never(v, "length", "longer")
 
 
-@TABLE.add("RFC1939-3-CHARACTERS", MUST, "RFC 1939 section 3, RFC 6856 section 3.2",
+@TABLE.add("RFC1939-3-CHARACTERS", SHOULD, "RFC 1939 section 3, RFC 6856 section 3.2",
            "Status lines are printable ASCII", last=True)
 def characters(v: Visit) -> None:
     """All status lines of the run are looked at, also those that answer control characters."""

@@ -139,7 +139,7 @@ class SpoolDelivery:
             await prepared
             if delivery_id is not None:
                 held.append(await target.lock("id", delivery_id).acquire())
-            await target.turn.acquire()
+            turns = [await turn.acquire() for turn in self._turns(placements)]
             try:
                 answers = await self._with_room(
                     placements, await target.records.accept(placements, delivery_id))
@@ -149,12 +149,20 @@ class SpoolDelivery:
                 if target.quota_octets is not None:
                     await writing       # what is written counts for the next one
             finally:
-                target.turn.release()
+                for turn in turns:
+                    turn.release()
             return await writing
         finally:
             for lock in held:
                 lock.release()
             self._drop_blob()
+
+    def _turns(self, placements: Sequence[Placement]) -> list[DeferredLock]:
+        """Return for whose turns to wait, in order. A look into one maildrop keeps no other one waiting."""
+        if self._target.quota_octets is None:
+            return [self._target.turn]
+        maildrops = {fold(placement.maildrop) for placement in placements}
+        return [self._target.lock("quota", maildrop) for maildrop in sorted(maildrops)]
 
     async def _with_room(self, placements: Sequence[Placement],
                          answers: Sequence[bool | MailgateError]) -> list[bool | MailgateError]:
@@ -225,11 +233,13 @@ class SpoolDelivery:
         """Remove what was written just now, where it can be found."""
         try:
             if name is not None:
-                spool = self._target.spool_of(placement.maildrop, placement.folder)
-                await self._target.threads.run(remove_at_once, spool, [name])
+                await self._target.threads.run(self._remove_file, placement, name)
         except MailgateError as fault:
             log.warn("a message stays in {maildrop}, though others could not have it: {fault}",
                      maildrop=placement.maildrop, fault=fault)
+
+    def _remove_file(self, placement: Placement, name: bytes) -> None:
+        remove_at_once(self._target.spool_of(placement.maildrop, placement.folder), [name])
 
     def _write_file(self, placement: Placement) -> bytes | None:
         """Write the message into one spool, in a thread; return its name there."""

@@ -166,7 +166,7 @@ class MaildirStore(SpoolStore):
         tenure = await self._hold(maildrop)
         try:
             spool = self._spool(maildrop)
-            return await change(_Some(await self._scan(tenure, spool), unique_ids, spool), tenure)
+            return await change(_Some(await self._scan(maildrop, tenure, spool), unique_ids, spool), tenure)
         finally:
             await tenure.release()
 

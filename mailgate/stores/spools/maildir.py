@@ -261,9 +261,12 @@ def _claimed_octets(name: bytes, file_octets: int) -> int | None:
 
 
 def _measure(reader: FileReader, start: bytes) -> int:
-    """Return the octets of a message with CRLF line ends, of which the start was read."""
+    """Return the octets of a message with CRLF line ends, of which the start was read.
+
+    One that grows beyond all bounds meanwhile is not as long as that.
+    """
     form, piece = WireForm(), start
-    while piece:
+    while piece and form.octets <= 2 * MOST_OCTETS:
         form.feed(piece)
         piece = reader.read(PIECE_OCTETS)
     form.finish()

@@ -169,15 +169,23 @@ class MaildirTree:
 
 
 def _remove_tree(root: Directory, name: str) -> None:
-    """Remove a directory and all in it, files of other programs too; no link is followed."""
-    inner = root.inner(name)
-    for entry in os.listdir(inner.descriptor):
-        status = inner.status(entry)
-        if status is not None and stat.S_ISDIR(status.st_mode):
-            _remove_tree(inner, entry)
-        elif status is not None:
-            os.unlink(entry, dir_fd=inner.descriptor)
-    os.rmdir(name, dir_fd=root.descriptor)
+    """Remove a directory and all in it, files of other programs too; no link is followed.
+
+    Directories in it are brought up before: there is no end to how deep somebody may have put them.
+    """
+    left = [name]
+    while left:
+        inner = root.inner(left[-1])
+        deeper = []
+        for entry in os.listdir(inner.descriptor):
+            status = inner.status(entry)
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                deeper.append(_TRASH + secrets.token_hex(6))
+                os.rename(entry, deeper[-1], src_dir_fd=inner.descriptor, dst_dir_fd=root.descriptor)
+            elif status is not None:
+                os.unlink(entry, dir_fd=inner.descriptor)
+        os.rmdir(left.pop(), dir_fd=root.descriptor)
+        left += deeper
     root.sync()
 
 

@@ -157,7 +157,8 @@ class Directory(Folder):
             return
         owner = heir(self._descriptor)
         if owner is not None:       # the folder, and not what its user may have put into its place since
-            os.fchown(self.inner(name).descriptor, *owner)
+            made = self.inner(name)
+            os.fchown(made.descriptor, *owner)
         self.sync()
 
     def create(self, name: str, mode: int) -> int:

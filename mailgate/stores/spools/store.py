@@ -20,7 +20,7 @@ from mailgate.interfaces import (
     ISpoolRecords,
     ITenure,
 )
-from mailgate.model import INBOX, Admission, Listed
+from mailgate.model import INBOX, Admission, Listed, SpoolMessage
 from mailgate.names import find_folder, fold
 from mailgate.stores.kept import check_unique_id, find_taken
 from mailgate.stores.readahead import ReadAhead
@@ -105,7 +105,8 @@ class SpoolStore:
         spool = self._spool(admission.maildrop)
         tenure = await self._records.take(admission)
         try:
-            shown = await self._scan(tenure, spool, None if admission.view is None else fold(admission.view))
+            shown = await self._scan(admission.maildrop, tenure, spool,
+                                     None if admission.view is None else fold(admission.view))
         except BaseException:
             await tenure.release()
             raise
@@ -117,18 +118,23 @@ class SpoolStore:
             raise NoSuchFolder(f"maildrop {maildrop} has no folders")
         return self._spool_of(fold(maildrop))
 
-    async def _scan(self, tenure: ITenure, spool: ISpool, view: str | None = None) -> Shown:
+    async def _scan(self, maildrop: str, tenure: ITenure, spool: ISpool, view: str | None = None) -> Shown:
         """Do what an earlier session has decided and not done, and look at what is there."""
         if tenure.journal is not None:
             await self._removal.replay(tenure, spool)
         for _ in range(MOST_SCANS):
-            messages, known = await self._threads.run(spool.scan, tenure.known)
+            messages, known = await self._scan_files(maildrop, spool, tenure.known)
             if await tenure.remember(known):
                 break       # else another session has scanned at the same time, or mail came in
         shown = await self._threads.run(show, messages, tenure.notes, view)
         if shown.refused:
             await tenure.rename(dict.fromkeys(shown.refused))
         return shown
+
+    def _scan_files(self, maildrop: str, spool: ISpool, known: Mapping[bytes, bytes]
+                    ) -> Deferred[tuple[Sequence[SpoolMessage], Mapping[bytes, bytes]]]:
+        """Have a spool scan its files. One that is slow to answer takes one thread, whoever asks for it."""
+        return self._target.lock("scan", fold(maildrop)).run(self._threads.run, spool.scan, known)
 
     # Without a lease ------------------------------------------------------------------------
 
@@ -141,7 +147,8 @@ class SpoolStore:
 
     async def _listed(self, maildrop: str, folder: str) -> list[Listed]:
         shown = (await self._look(maildrop, folder))[1]
-        return [shown.listed(index) for index in range(len(shown.listing))]
+        return await self._threads.run(
+            lambda: [shown.listed(index) for index in range(len(shown.listing))])
 
     def peek(self, maildrop: str, folder: str = INBOX) -> Deferred[IMaildrop]:
         return Deferred.fromCoroutine(self._peek(maildrop, folder))
@@ -154,13 +161,18 @@ class SpoolStore:
         """Return what there is now, without a lease."""
         kept_as = find_folder(folder)
         try:
-            spool = NO_SPOOL if kept_as is None else self._spool(maildrop, kept_as)
+            if kept_as is None:
+                spool = NO_SPOOL
+            elif kept_as == INBOX:
+                spool = self._spool(maildrop)
+            else:       # which of its files is that?
+                spool = await self._threads.run(self._spool, maildrop, kept_as)
         except (StoreUnavailable, NoSuchFolder):
             spool = NO_SPOOL
         tenure = await self._records.look(maildrop, kept_as or INBOX) or NO_TENURE
         if spool is NO_SPOOL:
             tenure = NO_TENURE
-        messages, known = await self._threads.run(spool.scan, tenure.known)
+        messages, known = await self._scan_files(maildrop, spool, tenure.known)
         await tenure.remember(known)
         return tenure, await self._threads.run(show, messages, tenure.notes, None), spool
 
@@ -194,7 +206,7 @@ class SpoolStore:
         if tenure is None:      # other programs alone had to do with it until now
             tenure = await self._records.take(Admission(maildrop, judged=True))
         try:
-            shown = await self._scan(tenure, spool)
+            shown = await self._scan(maildrop, tenure, spool)
             present = {shown.listing.unique_id(index): index for index in range(len(shown.listing))}
             wanted = {old: new for old, new in ids.items() if old in present}
             known = {*present, *await tenure.used(list(wanted.values()))}
@@ -240,8 +252,8 @@ class SpoolStore:
         if tenure is None:
             return 0
         try:
-            shown = await self._scan(tenure, spool)
-            names = [shown.message(index).name for index in choose(shown)]
+            shown = await self._scan(maildrop, tenure, spool)
+            names = [shown.message(index).name for index in await self._threads.run(choose, shown)]
             if names:
                 await self._removal.remove(tenure, spool, names)
             return len(names)
@@ -262,7 +274,7 @@ class SpoolStore:
                         if shown.envelope(index).arrived_ms < now_ms - retention_ms]
             try:
                 looked = await self._look(maildrop, INBOX)
-                if past(looked[1]):
+                if await self._threads.run(past, looked[1]):
                     removed += await self._remove_some(maildrop, past)
             except MaildropInUse:
                 pass        # its turn comes again

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -23,6 +24,7 @@ from mailgate.stores.sql.messages import Snapshot, bury
 
 RENEWALS_A_LEASE = 3            # a renewal may be late by two thirds of the lease
 BLOB_THREADS = 8
+STOP_SECONDS = 5                # for bodies that are under way, and again for the threads that write them
 SNAPSHOT_CACHE_OCTETS = 128 * 1024 * 1024
 SNAPSHOT_OCTETS = 1000          # what a snapshot takes beside its messages
 MESSAGE_OCTETS = 96             # of one message in a snapshot, the rendered replies counted
@@ -112,6 +114,22 @@ class Database:
         await gatherResults([dropped, self.reader.stop(), self.writer.stop()])
         pool.stop()
 
+    def end_of(self, commits: Collection[Deferred[None]]) -> Deferred[None]:
+        """Fire when some commits have ended, or have had their time: a bucket may not answer at all.
+
+        A delivery that is late finds the store closed, and is not acknowledged.
+        """
+        over: Deferred[None] = Deferred()
+        late = self._reactor.callLater(STOP_SECONDS, over.callback, None)
+
+        def ended(_: object) -> None:
+            if late.active():
+                late.cancel()
+                over.callback(None)
+
+        DeferredList(list(commits)).addCallback(ended)
+        return over
+
     # Work in threads ------------------------------------------------------------------------
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
@@ -172,6 +190,14 @@ class Database:
 
 class _BlobThreads(ThreadPool):
     """Threads that do not keep a process alive that was told to end."""
+
+    def stop(self) -> None:
+        """End the threads; those that wait for a bucket or a disk are not waited for."""
+        self.joined, self.started = True, False
+        self._team.quit()
+        end = time.monotonic() + STOP_SECONDS
+        for thread in self.threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     @staticmethod
     def threadFactory(*args: Any, **kwargs: Any) -> Thread:     # type: ignore[override]

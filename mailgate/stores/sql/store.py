@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import count
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -77,7 +77,8 @@ class SqlStore(SqlFolders, SqlImportRecords):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await DeferredList(list(self._commits))     # while a body is being synced its rows are not queued yet
+        # while a body is being synced its rows are not queued yet
+        await self._database.end_of(self._commits)
         await self._database.stop()
 
     # Sessions -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailgate.errors import StoreUnavailable
@@ -177,7 +177,7 @@ class WorkTests(MaildirHooks, StoreHooks, TestCase):
         session = await self.login(store, "mrose")
         self.assertEqual(await self.texts(session), [MIME])
         os.truncate(path, 1 << 42)
-        await self.fault(StoreUnavailable, self.text(session, 1))
+        await self.fault(StoreUnavailable, ensureDeferred(self.text(session, 1)))
         await session.release()
         endless.unlink()
         uidlist = path.parent.parent / "dovecot-uidlist"
@@ -185,6 +185,21 @@ class WorkTests(MaildirHooks, StoreHooks, TestCase):
         os.truncate(uidlist, 1 << 42)
         self.drop(store, "mrose", MIME)
         await self.fault(StoreUnavailable, store.open(Admission("mrose")))
+
+    async def test_a_folder_without_a_bottom(self) -> None:
+        """Is removed with all that is in it."""
+        store = await self.make_store()
+        await store.make_folder("mrose", "a")
+        root = self.maildir(store, "mrose")
+        deep = os.open(root / ".a", os.O_RDONLY)
+        for _ in range(1500):
+            os.mkdir("deeper", dir_fd=deep)
+            deeper = os.open("deeper", os.O_RDONLY, dir_fd=deep)
+            os.close(deep)
+            deep = deeper
+        os.close(deep)
+        await store.remove("mrose")
+        self.assertEqual(sorted(path.name for path in root.iterdir()), ["cur", "new", "tmp"])
 
     async def test_those_who_look_at_one_maildrop_wait_for_each_other(self) -> None:
         """They take one thread, not all of them."""

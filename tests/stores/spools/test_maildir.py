@@ -213,7 +213,7 @@ class SizeTests(MaildirHooks, StoreHooks, TestCase):
     async def test_messages_that_change(self) -> None:
         """What is not as long as listed is not sent in this session; in the next it is."""
         store = await self.make_store()
-        paths = [self.drop(store, "mrose", content, f"{number}.a", "cur")
+        paths = [self.drop(store, "mrose", content, f"100000000{number}.a", "cur")
                  for number, content in enumerate((LF, LARGE, LF, MIME))]
         session = await self.login(store, "mrose")
         paths[0].write_bytes(LF + b"more\n")
@@ -226,7 +226,7 @@ class SizeTests(MaildirHooks, StoreHooks, TestCase):
         session = await self.login(store, "mrose")
         self.assertTrue(await self.texts(session) == [crlf_form(path.read_bytes()) for path in paths])
         await session.commit([1, 2, 3])
-        self.assertEqual(self.files(store, "mrose"), ["cur/3.a"])
+        self.assertEqual(self.files(store, "mrose"), ["cur/1000000003.a"])
 
     async def test_messages_that_change_while_they_are_sent(self) -> None:
         """No octet too many is sent, and no end is shown that is none."""
@@ -303,8 +303,8 @@ class IdTests(MaildirHooks, StoreHooks, TestCase):
              b'"a b"@xyz'),
             (b"X-Original-To: root\n\n", b"", b"root"), (b"Subject: none\n\n", b"", b""), (b"", b"", b"")]
         for number, (content, _, _) in enumerate(messages):
-            self.drop(store, "xyz", content, f"{number}.a")
-        expected = [Envelope(sender, recipient, 1000 * number)
+            self.drop(store, "xyz", content, f"100000000{number}.a")
+        expected = [Envelope(sender, recipient, 1000 * (1_000_000_000 + number))
                     for number, (_, sender, recipient) in enumerate(messages)]
         self.assertEqual([one.envelope for one in await store.scan("xyz")], expected)
         session = await self.login(store, "xyz")

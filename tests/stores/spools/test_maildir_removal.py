@@ -94,7 +94,7 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         store = await self.make_store()
         other = await self.make_second(store)
         for number in range(12):
-            self.drop(store, "xyz", b"Delivered-To: u%d@xyz\n\n" % (number % 4), f"{number}.a")
+            self.drop(store, "xyz", b"Delivered-To: u%d@xyz\n\n" % (number % 4), f"1{number:09}.a")
         sessions = [await self.login((store, other)[user % 2], "xyz", f"u{user}") for user in range(4)]
         await gatherResults([session.commit([1, 3]) for session in sessions])
         self.assertEqual(await self.held(store, "xyz"),
@@ -138,7 +138,7 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         self.assertEqual(await self.held(store, "mrose"), [b"3\r\n"])
         self.drop(store, "mrose", b"new\n", "0.b")
         self.sql(store, "INSERT INTO spool_journal (maildrop_id, data) VALUES (?, ?)", *rows[0])
-        self.assertEqual(await self.held(store, "mrose"), [b"new\r\n", b"3\r\n"])
+        self.assertEqual(await self.held(store, "mrose"), [b"3\r\n", b"new\r\n"])
         self.assertEqual(self.count(store, "spool_journal"), 0)
 
     async def test_a_session_that_wakes_up_late(self) -> None:
@@ -165,7 +165,7 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         waiting[0].callback(None)
         await late
         await next_one.commit([2])
-        self.assertEqual(await self.held(other, "mrose"), [b"new\r\n", b"1\r\n", b"3\r\n"])
+        self.assertEqual(await self.held(other, "mrose"), [b"1\r\n", b"3\r\n", b"new\r\n"])
 
     async def test_a_maildir_that_is_not_there(self) -> None:
         """While its disk is not mounted there is no login; ids and what was decided wait for its return."""
