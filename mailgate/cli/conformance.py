@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import BinaryIO, TextIO
 
 import click
 
@@ -82,7 +83,7 @@ def conformance(server: str, user: str | None, password_stdin: bool, deliver: st
         password=read_password_elsewhere(from_stdin=password_stdin), allow_delete=allow_delete,
         pace=Pace(bounds=Bounds(reply_seconds=timeout), total_seconds=total, pause_seconds=pause))
     shown = Shown(quiet, sys.stderr if json_file == "-" else sys.stdout,
-                  max((len(check.id) for check in checks), default=0))
+                  checks)
     run = Run(target, checks, way, tell=shown.result, about=shown.about)
     try:
         report = run.carry_out()
@@ -103,18 +104,23 @@ def conformance(server: str, user: str | None, password_stdin: bool, deliver: st
 class Shown:
     """What the terminal sees: progress on it, one line a result, colours where it is one."""
 
-    def __init__(self, quiet: bool, stream: object, width: int) -> None:
+    def __init__(self, quiet: bool, stream: TextIO, checks: Sequence[Check]) -> None:
         self._quiet = quiet
         self._stream = stream
-        self._width = width
-        self._colours = bool(getattr(stream, "isatty", bool)()) and "NO_COLOR" not in os.environ
+        self._width = max((len(check.id) for check in checks), default=0)
+        self._total = len(checks)
+        self._done = 0
+        self._terminal = stream.isatty()
+        self._colours = self._terminal and "NO_COLOR" not in os.environ
 
     def result(self, result: Result) -> None:
         """Show a result; below a finding, what was said."""
+        self._done += 1
         found = result.verdict in (Verdict.FAIL, Verdict.WARN)
         if self._quiet and not found:
             return
-        self._echo(line(result, colours=self._colours, width=self._width))
+        progress = f"{self._done:>3}/{self._total}  " if self._terminal else ""
+        self._echo(progress + line(result, colours=self._colours, width=self._width))
         if result.verdict is Verdict.FAIL:
             for row in details(result):
                 self._echo(row)
@@ -129,7 +135,7 @@ class Shown:
         self._echo(words)
 
     def _echo(self, words: str) -> None:
-        click.echo(words, file=self._stream, color=True if self._colours else None)  # type: ignore[arg-type]
+        click.echo(words, file=self._stream, color=True if self._colours else None)
 
 
 def write(name: str, content: bytes) -> None:
@@ -183,7 +189,7 @@ def read_target(server: str, user: str, tls: str | None, ca: BinaryIO | None, tl
         try:
             pem = ca.read().decode("ascii")
             Target(host, port, b"", b"", ca_pem=pem).context()
-        except ValueError as fault:     # ssl.SSLError is one too, by way of OSError it is not
+        except ValueError as fault:
             raise Refusal(f"{printable(ca.name)}: {fault}") from None
         except OSError as fault:
             raise Refusal(f"{printable(ca.name)}: no certificates in it: {fault}") from None

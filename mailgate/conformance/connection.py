@@ -191,7 +191,7 @@ class Connection:
         return raw
 
     def _judge(self, raw: bytes) -> None:
-        if self._exchanging and raw.startswith(b"+") and not raw.startswith(b"+OK"):
+        if self._exchanging and re.match(rb"\+[ \r\n]", raw):
             return      # a challenge is no status line
         self._exchanging = False
         self._observed.judge(raw)
@@ -339,6 +339,7 @@ class Connection:
 
     def leave(self) -> None:
         """End politely, and take back every mark: so that no lock is left behind, and nothing removed."""
+        self._observed = Observed()     # what a check left behind is nobody's fault
         try:
             if not self.gone:
                 words = ["RSET", "QUIT"] if self.logged_in else ["QUIT"]

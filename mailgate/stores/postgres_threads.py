@@ -12,7 +12,8 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from itertools import count
+from queue import PriorityQueue
 from threading import Event, Lock, Thread
 from typing import Any, NamedTuple, TypeVar
 
@@ -130,7 +131,8 @@ class Threads:
         self._round_seconds = round_seconds     # what no round takes, unless the server is stopped or gone
         self._chance = chance or Chance()
         self.lanes = Lanes()
-        self._ready: SimpleQueue[Job | None] = SimpleQueue()
+        self._ready: PriorityQueue[tuple[int, int, Job | None]] = PriorityQueue()
+        self._turns = count()
         self._workers: list[_Worker] = []
         self._lock = Lock()
         self._ended: list[Job] = []     # to be answered
@@ -194,20 +196,25 @@ class Threads:
             if not self._running:
                 return False
             if self.lanes.enter(job):
-                self._ready.put(job)
+                self._put(job)
             return True
 
     def _start_failed(self, failure: Failure) -> Deferred[None]:
         return self.stop().addCallback(lambda _: failure)
 
+    def _put(self, job: Job | None) -> None:
+        """Let a job wait for a thread. What keeps leases, and what gives them up, goes before all else."""
+        rank = 2 if job is None else 0 if job.operation in PLAIN else 1
+        self._ready.put((rank, next(self._turns), job))
+
     def _send_home(self) -> None:
         for _ in range(self._threads):
-            self._ready.put(None)
+            self._put(None)
 
     # In the threads -------------------------------------------------------------------------
 
     def _loop(self, worker: _Worker) -> None:
-        while (job := self._ready.get()) is not None:
+        while (job := self._ready.get()[2]) is not None:
             self._perform(worker, job)
             self._end(job)
         worker.drop()
@@ -225,7 +232,7 @@ class Threads:
     def _end(self, job: Job) -> None:
         with self._lock:
             for follower in self.lanes.leave(job):
-                self._ready.put(follower)
+                self._put(follower)
             if not self._running and self.lanes.is_empty():
                 self._send_home()
             hop = job.done is None and not self._ended

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import SkipTest
 
-from mailgate.conformance.checks import chosen
+from mailgate.conformance.checks import all_checks, chosen
 from mailgate.conformance.connection import Bounds
 from mailgate.conformance.delivering import Deliver, Undelivered, by_url
 from mailgate.conformance.findings import PROFILES, Verdict
@@ -46,6 +46,7 @@ from tests.peers.servers import popa3d
 from tests.services import HOSTNAME, Site, wait_for
 
 USER, PASSWORD = "peer", "open sesame"
+EVENTS = 12         # the last ones before a finding are kept
 COURIER = """\
 set -e
 mkdir -p /run/courier
@@ -53,13 +54,11 @@ mount -t tmpfs tmpfs /run/courier
 mkdir /run/courier/authdaemon
 /usr/sbin/courierlogger -pid=/run/courier/authdaemon/pid -start /usr/lib/courier/courier-authlib/authdaemond
 set -a
+prefix=/usr exec_prefix=/usr sbindir=/usr/sbin bindir=/usr/bin libexecdir=/usr/lib/courier
 . /etc/courier/pop3d
+. /etc/courier/pop3d-ssl
 TLS_CERTFILE={folder}/tls.pem
-TLS_PROTOCOL=
 PROXY_HOSTNAME=
-COURIERTLS=/usr/bin/couriertls
-POP3_STARTTLS=YES
-POP3_TLS=1
 exec /usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=40 -maxperip=40 -nodnslookup -noidentlookup \\
   {port} {programs}/courierpop3login {programs}/courierpop3d Maildir
 """
@@ -272,9 +271,8 @@ def kept(peer: Peer, report: Report) -> dict[str, Any]:
         "capabilities": report.met.before, "seconds": round(report.seconds, 1), "notices": report.notices,
         "summary": {verdict.value: report.count(verdict) for verdict in Verdict},
         "checks": {one.check.id: {
-            "verdict": one.verdict.value, "level": one.check.level.value, "section": one.check.section,
-            "title": one.check.title, "reason": one.reason,
-            **({"exchange": [str(event) for event in one.events[-12:]]}
+            "verdict": one.verdict.value, "reason": one.reason,
+            **({"exchange": [str(event) for event in one.events[-EVENTS:]]}
                if one.verdict in (Verdict.FAIL, Verdict.WARN) else {}),
         } for one in report.results},
     }
@@ -288,6 +286,7 @@ def as_page(taken: str, found: list[dict[str, Any]]) -> str:
         counts = one["summary"]
         rows += _row(f"{one['server']} {one['version']}", one["about"],
                      *(str(counts[verdict.value]) for verdict in Verdict), f"{one['seconds']:.0f}")
+    titles = {check.id: check.title for check in all_checks()}
     for one in found:
         title = f"{one['server']} {one['version']} ({one['about']})"
         rows += ["", title, "~" * len(title), ""]
@@ -299,7 +298,7 @@ def as_page(taken: str, found: list[dict[str, Any]]) -> str:
         rows += [".. list-table::", "   :header-rows: 1", "   :widths: 20 8 36 36", "",
                  *_row("check", "verdict", "statement", "what was seen")]
         for name, check in sorted(findings.items(), key=lambda item: item[1]["verdict"]):
-            rows += _row(name, check["verdict"], check["title"], f"``{literal(check['reason'])}``")
+            rows += _row(name, check["verdict"], titles[name], f"``{literal(check['reason'])}``")
     return "\n".join(rows) + "\n"
 
 

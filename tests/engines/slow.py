@@ -120,8 +120,8 @@ class Relay:
             turn = _Turn()
             await asyncio.gather(self._requests(reader, far_writer, turn),
                                  self._answers(far_reader, writer, turn))
-        except OSError:
-            pass                # one of them has gone; so does the other
+        except (OSError, asyncio.CancelledError):
+            pass                # one of them has gone, so does the other; or all is over
         finally:
             for end in ends:
                 self._ends.discard(end)

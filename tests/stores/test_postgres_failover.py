@@ -151,6 +151,21 @@ class SilentServerTests(FailoverHooks, TestCase):
         store._database.writer.break_off_stuck()
         await failing
 
+    async def test_renewals_go_first(self) -> None:
+        """However much waits: no session loses its lease because many others want something."""
+        self.server = postgres.primary()
+        store = await self.started(self.fresh_database(), self.temporary_folder(), writers=1)
+        await self.login(store, "mrose")
+        running, let_go, order = Event(), Event(), []
+        first = store._database.writer.run(lambda cursor: (running.set(), let_go.wait(10)))
+        await deferToThread(running.wait, 10)
+        run = store._database.writer.run
+        waiting = [run(lambda cursor, name=name: name).addCallback(order.append) for name in ("one", "two")]
+        waiting.append(store._database._renew().addCallback(lambda _: order.append("renewed")))
+        let_go.set()
+        await gatherResults([first, *waiting])
+        self.assertEqual(order, ["renewed", "one", "two"])
+
     async def test_who_waits_for_too_long(self) -> None:
         """Is refused unseen, after a server was away for long; leases are given up all the same."""
         now = [0.0]

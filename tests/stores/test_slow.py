@@ -51,7 +51,8 @@ class SlowStore:
         cls.folder = Path(tempfile.mkdtemp(prefix="mailgate-test-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         cls.site = Site(
-            cls.folder, accounts=dict.fromkeys(("other", "third", "fourth"), "secret"), hosts={"xyz": ["secret"]},
+            cls.folder, accounts=dict.fromkeys(("other", "third", "fourth"), "secret"),
+            hosts={"xyz": ["secret"]},
             store=f'inline_octets = 0\ns3_credentials = "{credentials}"\n', metadata=cls.metadata(),
             bodies=f"s3://{name}/slow/{cls.folder.name}?region={REGION}"
                    f"&endpoint=http://127.0.0.1:{cls.bucket.address[1]}")

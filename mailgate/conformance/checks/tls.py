@@ -183,12 +183,13 @@ def plain_inside(v: Visit) -> None:
 @TABLE.add("RFC2595-4-NOISE", MUST, "RFC 2595 section 2.5",
            "A failed handshake leads back to no conversation in clear")
 def noise(v: Visit) -> None:
-    """STLS, then something that is no TLS: the server closes, and answers no command in clear."""
+    """STLS, then two commands in clear: the server closes, and answers neither."""
     connection = _in_clear(v)
     expect(connection.ask("STLS").ok, "STLS is refused")
     connection.send(b"CAPA\r\nQUIT\r\n")
     said, closed = connection.rest(5.0)
-    expect(b"+OK" not in said and b"-ERR" not in said, f"it is answered in clear: {said[:60]!r}")
+    # one -ERR may tell of the handshake itself
+    expect(b"+OK" not in said and said.count(b"-ERR") <= 1, f"commands are answered in clear: {said[-60:]!r}")
     expect(closed, "the connection stays open", ADVICE)
     v.still_serves()
 

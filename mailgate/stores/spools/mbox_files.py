@@ -14,6 +14,7 @@ from mailgate.errors import StoreUnavailable
 from mailgate.stores.spools.places import Directory
 
 PIECE_OCTETS = 1 << 20
+MOST_OCTETS = 1 << 36       # a longer file is no mailbox: it may be a hole that would be read for years
 _PLAIN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK      # to open a pipe waits for its other end
 _NO_ATIME = getattr(os, "O_NOATIME", 0)
 
@@ -109,6 +110,9 @@ def open_plain(spot: Spot, *, write: bool = False) -> int | None:
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(file)
         raise StoreUnavailable(f"{spot} is no plain file of one name; links are not followed")
+    if status.st_size > MOST_OCTETS:
+        os.close(file)
+        raise StoreUnavailable(f"{spot} has {status.st_size} octets")
     return file
 
 

@@ -8,7 +8,8 @@ grew, or from which only our own sessions removed something, reads headers.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from mailgate.formats.known import Distinct
 from mailgate.formats.mbox import Found, NoMbox, read_messages
@@ -78,12 +79,18 @@ class Lister:
                 raise
             count -= 1      # what comes behind is no message: it belongs to the last one, then
             found = self._read(offset - self._known[count].span, octets)
+        first = next(found, None)
+        if first is None:
+            return list(self._known[:count]), start if count else 0
         if not count:
-            start = found[0].offset if found else 0
-        return self._join(list(self._known[:count]), found, start), start
+            start = first.offset
+        return self._join(list(self._known[:count]), first, found, start), start
 
-    def _read(self, offset: int, octets: int) -> list[Found]:
-        return list(read_messages(lambda at, most: read_all(self._file, at, most), offset, octets))
+    def _read(self, offset: int, octets: int) -> Iterator[Found]:
+        """Give the messages from an offset on. Raises: NoMbox, at once or not at all."""
+        found = read_messages(lambda at, most: read_all(self._file, at, most), offset, octets)
+        first = next(found, None)
+        return found if first is None else chain([first], found)
 
     def _verify(self, start: int, octets: int) -> tuple[int, int]:
         """Return how many messages are still where they were, and the offset behind them."""
@@ -97,13 +104,11 @@ class Lister:
             offset += entry.span
         return (len(self._known), offset) if self._known else (0, 0)
 
-    def _join(self, entries: list[Entry], found: Sequence[Found], start: int) -> list[Entry]:
-        """Add messages that were read to those that were verified."""
-        if not found:
-            return entries
+    def _join(self, entries: list[Entry], first: Found, others: Iterator[Found], start: int) -> list[Entry]:
+        """Add messages to those that were verified, as they are read: all headers together may be large."""
         names = Names(entries, self._known[len(entries):])
-        ids = self._begin_ids(entries, found, start)
-        for one in found:
+        ids = self._begin_ids(entries, first, start)
+        for one in chain([first], others):
             theirs = ids.of(one.from_line, one.head)    # asked of each: some count
             name, old = names.take(one.digest)
             place = entries[-1].place + 1 if entries else 0
@@ -114,13 +119,14 @@ class Lister:
             entries.append(make_entry(one, name, place, unique_id, self._addresses, shown=shown))
         return entries
 
-    def _begin_ids(self, entries: Sequence[Entry], found: Sequence[Found], start: int) -> MboxIds:
+    def _begin_ids(self, entries: Sequence[Entry], first: Found, start: int) -> MboxIds:
         """Return a reader of ids that has seen what it must of the messages before.
 
-        That is the first; and all of them where a new one has a UID, which may not be believed.
+        That is the first; and all of them where the first new one has a UID, which may not be believed.
+        (Where it has none, no later one's is.)
         """
         ids = self._make_ids()
-        counted = any(b"x-uid" in one.head.lower() for one in found)
+        counted = b"x-uid" in first.head.lower()
         offset = start
         for entry in entries if counted else entries[:1]:
             head = os.pread(self._file, entry.from_octets + entry.head_octets, offset)
