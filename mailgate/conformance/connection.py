@@ -18,6 +18,7 @@ from typing import NamedTuple
 from mailgate.conformance.record import Record, shown
 
 CRLF = b"\r\n"
+END = b".\r\n"            # of a multi-line reply, on a line by itself
 RECEIVE_OCTETS = 65536
 GOODBYE_SECONDS = 2.0       # what a server gets to answer the QUIT after a check
 STATUS_OCTETS = 512         # a first line with its end (RFC 1939 section 3)
@@ -246,13 +247,17 @@ class Connection:
 
     def _lines(self, seconds: float | None) -> list[bytes]:
         """Take the lines of a multi-line reply: up to CRLF, a dot, CRLF, and nothing less."""
-        lines = []
         try:
-            while (line := self._line(CRLF, seconds, self._bounds.octets)[:-2]) != b".":
-                lines.append(line[1:] if line.startswith(b".") else line)
+            while len(self._pending) < len(END):
+                self._receive(seconds)
+            if self._pending.startswith(END):
+                self._take(len(END))
+                return []
+            block = self._line(CRLF + END, seconds, self._bounds.octets)[:-len(CRLF + END)]
         except (Closed, Silent) as fault:
-            raise type(fault)(f"no line of a dot ended the reply after {len(lines)} lines: {fault}") from None
-        return lines
+            count = self._pending.count(CRLF)
+            raise type(fault)(f"no line of a dot ended the reply after {count} lines: {fault}") from None
+        return [line[1:] if line.startswith(b".") else line for line in block.split(CRLF)]
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._pending[:count])

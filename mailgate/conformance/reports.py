@@ -92,7 +92,8 @@ def as_junit(report: Report) -> bytes:
             time=f"{sum(one.seconds for one in results):.3f}", timestamp=_moment(report.began))
         for result in results:
             _case(suite, result)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content
 
 
 def _case(suite: ElementTree.Element, result: Result) -> None:

@@ -133,21 +133,25 @@ class Run:
                 check.look(visit)
                 reason = visit.remark
             except Finding as fault:
-                level = fault.level or check.level
-                verdict, reason = Verdict.FAIL if level is Level.MUST else Verdict.WARN, str(fault)
+                verdict, reason = _of(fault.level or check.level), str(fault)
             except OutOfTime as fault:
                 verdict, reason = Verdict.SKIP, str(fault)
             except (WireFault, LoginRefused) as fault:
-                verdict = Verdict.FAIL if check.level is Level.MUST else Verdict.WARN
-                reason = str(fault)
+                verdict, reason = _of(check.level), str(fault)
             except Unreachable as fault:
                 verdict, reason = Verdict.FAIL, f"no connection: {fault}"
-            except Busy as fault:
-                verdict, reason = Verdict.FAIL if check.level is Level.MUST else Verdict.WARN, str(fault)
+            except Busy as fault:       # nobody else is here: it is a lock that was left behind
+                delayed = "LOGIN-DELAY" in str(fault)
+                verdict, reason = Verdict.SKIP if delayed else _of(check.level), str(fault)
             except Skipped as fault:
                 verdict, reason = Verdict.SKIP, str(fault)
             events = visit.record.events
         return Result(check, verdict, reason, time.monotonic() - began, events)
+
+
+def _of(level: Level) -> Verdict:
+    """Return what a statement of this level comes to if it is not kept."""
+    return Verdict.FAIL if level is Level.MUST else Verdict.WARN
 
 
 def _late(check: Check) -> Result:

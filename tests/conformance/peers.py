@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import SkipTest
@@ -52,12 +53,15 @@ set -e
 mkdir -p /run/courier
 mount -t tmpfs tmpfs /run/courier
 mkdir /run/courier/authdaemon
-/usr/sbin/courierlogger -pid=/run/courier/authdaemon/pid -start /usr/lib/courier/courier-authlib/authdaemond
 set -a
+. /etc/courier/authdaemonrc
+/usr/lib/courier/courier-authlib/authdaemond &      # not as a daemon: it ends with this process group
 prefix=/usr exec_prefix=/usr sbindir=/usr/sbin bindir=/usr/bin libexecdir=/usr/lib/courier
 . /etc/courier/pop3d
 . /etc/courier/pop3d-ssl
 TLS_CERTFILE={folder}/tls.pem
+TLS_DHPARAMS=
+TLS_CACHEFILE=
 PROXY_HOSTNAME=
 exec /usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=40 -maxperip=40 -nodnslookup -noidentlookup \\
   {port} {programs}/courierpop3login {programs}/courierpop3d Maildir
@@ -116,8 +120,9 @@ key = "key.pem"
                  stdin=f"{PASSWORD}\n".encode())
     service = site.start()
     try:
-        yield Peer("mailgate", "0.1.0", "LMTP to its own store", service.pop3_port, USER, PASSWORD,
-                   by_url(f"lmtp://127.0.0.1:{service.lmtp_port}/{USER}@{HOSTNAME}"), authority.pem.decode())
+        yield Peer("mailgate", version("mailgate"), "LMTP to its own store", service.pop3_port, USER,
+                   PASSWORD, by_url(f"lmtp://127.0.0.1:{service.lmtp_port}/{USER}@{HOSTNAME}"),
+                   authority.pem.decode())
     finally:
         service.end()
 
@@ -127,12 +132,12 @@ def dovecot(folder: Path, settings: str = "", about: str = "Maildir, as installe
     """Dovecot with a Maildir a user."""
     service = dovecot_service.DovecotService(settings)
     try:
-        version = subprocess.run(["dovecot", "--version"], capture_output=True, check=True).stdout.decode()
+        told = subprocess.run(["dovecot", "--version"], capture_output=True, check=True).stdout.decode()
         maildir = service.maildir(USER)
         for name in ("cur", "new", "tmp"):
             (maildir / name).mkdir(parents=True)
         service.give(service.folder / "mail")
-        yield Peer("Dovecot", version.split()[0], about, service.port, USER, dovecot_service.PASSWORD,
+        yield Peer("Dovecot", told.split()[0], about, service.port, USER, dovecot_service.PASSWORD,
                    into_maildir(maildir, service.give), service.authority.pem.decode())
     finally:
         service.end()
@@ -190,7 +195,7 @@ def popa3d_peer(folder: Path) -> Iterator[Peer]:
 @contextlib.contextmanager
 def courier(folder: Path) -> Iterator[Peer]:
     """Courier with a Maildir, its own login and TLS."""
-    needs("couriertcpd", "courierlogger", "couriertls")
+    needs("couriertcpd", "couriertls")
     mail = folder / "mail"
     for name in ("cur", "new", "tmp"):
         (mail / "Maildir" / name).mkdir(parents=True)
@@ -278,6 +283,13 @@ def kept(peer: Peer, report: Report) -> dict[str, Any]:
     }
 
 
+def merged(file: Path, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what was found now, and of the servers that were not asked what was found before."""
+    told = json.loads(file.read_text())["servers"] if file.exists() else []
+    kept = {(one["server"], one["about"]): one for one in told}
+    return list({**kept, **{(one["server"], one["about"]): one for one in found}}.values())
+
+
 def as_page(taken: str, found: list[dict[str, Any]]) -> str:
     """Return the tables of the manual's page."""
     rows = [f"Taken {taken} on loopback, all profiles.", "", ".. list-table::", "   :header-rows: 1", "",
@@ -322,6 +334,7 @@ def main() -> int:
     with ThreadPoolExecutor(len(names)) as pool:     # they wait more than they work
         found = [one for one in pool.map(run, names) if one is not None]
     if options.keep is not None:
+        found = merged(options.keep / "servers.json", found)
         options.keep.mkdir(parents=True, exist_ok=True)
         taken = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         (options.keep / "servers.json").write_text(

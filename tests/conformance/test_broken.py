@@ -20,7 +20,7 @@ from mailgate.testing.certificates import Authority
 from tests.conformance.broken import PASSWORD, USER, Server
 
 QUICK = Pace(bounds=Bounds(reply_seconds=0.5, check_seconds=10.0, quiet_seconds=0.03), pause_seconds=0.0,
-             lock_seconds=1.0, login_seconds=1.0, arrival_seconds=2.0)
+             lock_seconds=1.0, login_seconds=1.0, arrival_seconds=0.4)
 
 # What is wrong, the check that finds it, and whether it is a failure or a warning.
 FAULTS = (

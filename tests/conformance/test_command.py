@@ -48,6 +48,7 @@ class CommandTests(SynchronousTestCase):
         for words in ((), ("host:110",), ("--user", "x"), ("host:0", "--user", "x"),
                       ("host", "--user", "x", "--only", "RFC1939-5-STAT-1", "--profile", "basic"),
                       ("host", "--user", "x", "--only", "NONE"),
+                      ("host", "--user", "x", "--deliver", "http://localhost/"),
                       ("host", "--user", "x", "--deliver", "lmtp://h:1/r", "--deliver-command", "true"),
                       ("host", "--user", "x", "--deliver-command", "'"), ("--profile", "some")):
             self.assertEqual(self.run_command(*words).code, 64, words)

@@ -330,7 +330,7 @@ class OtherServerTests(MigrateCase):
         theirs = server.uidl()
         for number in (5, 4, 1, 2):
             house.lmtp(plain(number), self.name)
-        with Inetd(server._command, server.folder / "errors") as listener:
+        with Inetd(server.command, server.folder / "errors") as listener:
             told = self.migrate(f"127.0.0.1:{listener.port}", self.name, "--user", ROOM_USER, "--tls", "none",
                                 "--copy", stdin=ROOM_PASSWORD)
         self.assertIn("\ttaken=4\tcopied=1\t", told)

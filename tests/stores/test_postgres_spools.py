@@ -44,8 +44,9 @@ class RecordTests(PostgresHooks, RecordContract, TestCase):
         self.sql(store, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                         " WHERE datname = current_database() AND pid <> pg_backend_pid()")
         await self.held(store, "other")     # the loss is seen
-        for _ in range(2):
+        for _ in range(10):                 # each writer finds out by itself that its connection is gone
             await store._database._renew()
+            await self.held(store, "other")
         self.assertFalse(store._database._lost)
         await self.fault(MaildropInUse, store.records.take(Admission("mrose")))
         await held.release()
