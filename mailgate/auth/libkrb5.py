@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mailgate.errors import ConfigurationError
@@ -106,7 +107,21 @@ def opened(declarations: str, sonames: Sequence[str], name: str, package: str) -
     words = ""
     for soname in sonames:
         try:
-            return Library(ffi, ffi.dlopen(soname))
+            functions = ffi.dlopen(soname)
         except OSError as fault:
             words = str(fault)
+        else:
+            _find_all(functions)
+            return Library(ffi, functions)
     raise ConfigurationError([f"Kerberos needs MIT's {name} (Debian: apt-get install {package}): {words}"])
+
+
+def _find_all(functions: Any) -> None:
+    """Let cffi look all names up now, which it does under a lock of its own, at a name's first use.
+
+    It holds that lock while it reads a type, too, and Python may free objects just then: one that is
+    freed by a function that was not looked up yet would wait for itself for ever.
+    """
+    for name in dir(functions):
+        with suppress(AttributeError):      # of an older library; an error where it is called
+            getattr(functions, name)

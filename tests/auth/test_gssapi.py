@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mailgate.auth import gssapi, libgssapi
+from mailgate.auth import gssapi, libgssapi, libkrb5
 from mailgate.auth.gssapi import LOOK_SECONDS, TicketAcceptor, TicketService
 from mailgate.auth.kerberos import ServiceKey
 from mailgate.auth.libgssapi import Accepted
@@ -395,6 +396,21 @@ class LoadingTests(SynchronousTestCase):
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                              cwd=ROOT)
         self.assertEqual(ran.stdout.split(), ["False", "False"])
+
+
+class LockTests(SynchronousTestCase):
+    def test_whatever_is_freed_while_a_type_is_read(self) -> None:
+        """No function has to be looked up then: cffi would wait for the lock that it holds itself."""
+        for ffi, functions in (libgssapi.library(), libkrb5.library()):
+            names, found = list(dir(functions)), []
+            looking = threading.Thread(
+                target=lambda names=names, functions=functions, found=found: found.extend(
+                    getattr(functions, name) for name in names), daemon=True)
+            with ffi._lock:
+                looking.start()
+                looking.join(10)
+            self.assertEqual(len(found), len(names))
+            self.assertGreater(len(names), 8)
 
 
 class ExpiryTests(GssCase):
