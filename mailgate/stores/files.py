@@ -53,14 +53,21 @@ class FileBlobStore:
 
     def owner(self) -> str | None:
         try:
-            with (suppress(FileNotFoundError, NotADirectoryError),
-                  open(self._owner_file, encoding="ascii", errors="replace") as file):
-                return file.read(OWNER_OCTETS).strip()
-            if next(self._blobs(), None) is None:
-                return None
+            if (owner := self._read_owner()) is not None or next(self._blobs(), None) is None:
+                return owner
+            # Another process may have marked the folder and begun to write after our look at its mark: bodies come
+            # after the mark, so that a second look finds it.
+            if (owner := self._read_owner()) is not None:
+                return owner
         except OSError as error:
             raise os_fault(error) from error
         raise StoreUnavailable(f"{self.directory} has bodies, and no file {OWNER_FILE} that tells whose")
+
+    def _read_owner(self) -> str | None:
+        with (suppress(FileNotFoundError, NotADirectoryError),
+              open(self._owner_file, encoding="ascii", errors="replace") as file):
+            return file.read(OWNER_OCTETS).strip()
+        return None
 
     def belong_to(self, store_id: str) -> None:
         owner = self.owner()

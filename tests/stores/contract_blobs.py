@@ -34,6 +34,8 @@ class BlobStoreContract:
         """Take away what says whose the blobs are."""
         raise NotImplementedError
 
+    listing = ""        # the method of the store that lists what is there
+
     def put(self, blobs: IBlobStore, key: str, *pieces: bytes) -> None:
         writer = blobs.create(key)
         for piece in pieces:
@@ -224,6 +226,23 @@ class BlobStoreContract:
         other = self.same_blobs(blobs)
         self.assertRaises(StoreUnavailable, other.owner)
         self.assertRaises(StoreUnavailable, other.belong_to, "one")
+
+    def test_another_process_begins_between_two_looks(self) -> None:
+        """Its bodies are seen, and its mark was not yet: they are nobody's only if it still is not there."""
+        blobs = self.new_blobs()
+        first, second = self.same_blobs(blobs), self.same_blobs(blobs)
+        first.belong_to("one")
+        second.belong_to("one")
+        listed = getattr(second, self.listing)
+
+        def late() -> object:
+            self.patch(second, self.listing, listed)
+            self.put(first, KEY, b"x")
+            return listed()
+
+        self.patch(second, self.listing, late)
+        self.put(second, OTHER, b"y")
+        self.assertEqual(set(self.names(blobs)), {KEY, OTHER})
 
     def test_processes_that_begin_at_once(self) -> None:
         """Of one store, all may; of several, one at most, and who wrote a blob is the owner."""

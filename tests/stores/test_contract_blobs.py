@@ -18,6 +18,8 @@ from tests.stores.s3_hooks import new_bucket
 class FileTests(BlobStoreContract, SynchronousTestCase):
     """Files below a folder."""
 
+    listing = "_blobs"
+
     def new_blobs(self) -> FileBlobStore:
         folder = tempfile.mkdtemp(prefix="mailgate-test-")
         self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
@@ -32,6 +34,8 @@ class FileTests(BlobStoreContract, SynchronousTestCase):
 
 class S3Tests(BlobStoreContract, SynchronousTestCase):
     """Objects of a bucket of OpenStack Swift."""
+
+    listing = "_listed"
 
     def new_blobs(self) -> S3BlobStore:
         return S3BlobStore(new_bucket())
