@@ -55,8 +55,7 @@ class FileBlobStore:
         try:
             if (owner := self._read_owner()) is not None or next(self._blobs(), None) is None:
                 return owner
-            # Another process may have marked the folder and begun to write after our look at its mark: bodies come
-            # after the mark, so that a second look finds it.
+            # another process may have begun between the two looks: its mark comes before its bodies
             if (owner := self._read_owner()) is not None:
                 return owner
         except OSError as error:
