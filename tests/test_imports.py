@@ -48,9 +48,11 @@ RULES = {
     "formats": Rule(BASE | {"wire"}),
     "importing": Rule(BASE | {"interfaces", "wire", "formats"}, ZOPE_TWISTED),
     "conformance": Rule(BASE),      # not even wire: it shares no framing with what it judges
-    "testing": Rule(BASE | {"interfaces", "wire"}, ZOPE_TWISTED | {"cryptography"}),
+    "trouble": Rule(BASE | {"wire"}, {"tomli"}),      # what can go wrong on command: no socket, no Twisted
 }
 TOP = ("tap", "service", "workers", "compat", "assembly", "cli", "demo")      # these join all the others
+# the harness joins all, as a service does
+RULES["testing"] = Rule({*RULES, "top"}, ZOPE_TWISTED | {"cryptography", "OpenSSL", "pytest"})
 ANYTHING = Rule({*RULES, "top"}, ZOPE_TWISTED | {"click", "OpenSSL", "attrs"})
 
 
@@ -75,6 +77,8 @@ def layer_of(module: str) -> str:
         return "exchanges"
     if parts[0] in ROOMS and parts[1:] == ["client"]:
         return "clients"
+    if parts[:2] == ["testing", "trouble"]:
+        return "trouble"
     if parts[0] in TOP:
         return "top"
     return parts[0]

@@ -1,6 +1,6 @@
 """The configuration: a TOML file turned into typed, frozen sections, or into all that is wrong with it."""
 
-from mailgate.config.reading import load, parse
+from mailgate.config.reading import load, parse, read
 from mailgate.config.sections import (
     AccountsSection,
     CertificateSection,
@@ -27,4 +27,5 @@ __all__ = [
     "TlsSection",
     "load",
     "parse",
+    "read",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +55,11 @@ def parse(octets: bytes, *, folder: Path) -> Config:
         raise ConfigurationError([_syntax_problem(str(fault), octets)]) from fault
     except (ValueError, RecursionError) as fault:       # thousands of digits, thousands of brackets
         raise ConfigurationError([f"no TOML that can be read: {type(fault).__name__}"]) from fault
+    return read(raw, folder=folder)
+
+
+def read(raw: Mapping[str, Any], *, folder: Path) -> Config:
+    """Read a configuration from tables, as TOML gives them. Raises: ConfigurationError with every problem."""
     problems: list[Problem] = []
     config = attrs.evolve(_section(Config, raw, (), problems), folder=folder)
     told = {problem.where for problem in problems}

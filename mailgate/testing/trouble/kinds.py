@@ -1,0 +1,10 @@
+"""Every kind of fault, in one table: what a scenario may ask for, and what the reference lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mailgate.testing.trouble import delivery, refusals
+from mailgate.testing.trouble.model import Kind
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*refusals.KINDS, *delivery.KINDS)}
