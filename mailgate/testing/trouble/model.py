@@ -29,7 +29,7 @@ class Fault:
 
     do: str                                 # name of the kind: a key of kinds.KINDS
     settings: Mapping[str, Any] = field(default_factory=dict)   # what the kind wants to know, read
-    command: str = EVERY                    # verb in capitals, maybe an argument ("RETR 2"); "greeting", "tls"
+    command: str = EVERY                    # verb in capitals, or "RETR 2"; "greeting"; "tls"
     session: tuple[int, ...] = ()           # numbers of sessions, from 1
     occurrence: tuple[int, ...] = ()        # which times that the session gives the command, from 1
     user: str | None = None                 # only once this name has logged in, or tries to
@@ -149,8 +149,9 @@ class Kind:
     `instead` may answer a command that then is not carried out (None: it is). `rework` gets a whole reply as
     the server made it and returns what is to be sent. `deliver` gets the steps by which a reply would leave
     and returns those by which it does. `before` does something just before a command is carried out. `tls`
-    is the name of a way to do TLS wrong (harness/tls.py). `commands` are those that it can meet when the fault does not name one; empty: every command.
-    `settings` has, by name, what reads a value (raises ValueError) and the default (REQUIRED: none).
+    is the name of a way to do TLS wrong (harness/tls.py). `commands` are those that it can meet when the
+    fault does not name one; empty: every command. `settings` has, by name, what reads a value (raises
+    ValueError) and the default (REQUIRED: none).
     """
 
     name: str
