@@ -29,6 +29,7 @@ LANES = 6
 RANDOM_ROUNDS = 72              # with servers that start fast
 BESIDE_ROUNDS = 12              # with a second server on the same store, which goes on
 SERVICE_ROUNDS = 10             # with the whole of twistd
+FEWEST_ROUNDS = 16              # of one small transaction: 19 to 25, by the pages that its rows lie on
 LATEST_SECONDS = 0.3            # of a kill at a random moment, after the clients began
 CHECKPOINT_OCTETS = 4_300_000   # a log of more than 1000 pages: SQLite's checkpoint follows
 
@@ -74,11 +75,11 @@ class KillTests(SynchronousTestCase):
 
     def test_steps_of_a_small_delivery(self) -> None:
         """The body goes into its row."""
-        self.run_both_ways(steps(partial(die_delivering, octets=SMALL_OCTETS), DATABASE), 22)
+        self.run_both_ways(steps(partial(die_delivering, octets=SMALL_OCTETS), DATABASE), FEWEST_ROUNDS)
 
     def test_steps_of_quit(self) -> None:
         """All marked messages are removed, or none."""
-        self.run_both_ways(steps(die_quitting, DATABASE), 22)
+        self.run_both_ways(steps(die_quitting, DATABASE), FEWEST_ROUNDS)
 
     def test_steps_of_a_checkpoint(self) -> None:
         """The log, synced, goes into the database: an answer may be missing, nothing else."""
