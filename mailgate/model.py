@@ -77,12 +77,13 @@ class ScanListing:
     Arrays are indexed 0..n-1 where the wire counts 1..n. 100,000 messages take about 4 MB.
     """
 
-    __slots__ = ("sizes", "octets", "rendered", "_unique_ids", "_starts")
+    __slots__ = ("sizes", "octets", "rendered", "answers", "_unique_ids", "_starts")
 
     def __init__(self, sizes: array[int], unique_ids: list[bytes]) -> None:
         self.sizes = sizes              # array('Q'): octets of each message
         self.octets = sum(sizes)
         self.rendered: dict[str, bytes] = {}   # replies kept by the protocol rooms, by their own keys
+        self.answers: dict[bytes, bytes] = {}  # short ones of theirs, by the line that is answered
         self._unique_ids = b" ".join(unique_ids)
         self._starts = array("I", accumulate([len(one) + 1 for one in unique_ids], initial=0))
 

@@ -57,6 +57,7 @@ class Rule(NamedTuple):
     tail: bool = False           # the rest of the line is one argument, blanks kept
     capa: Word | None = None     # its word in CAPA, when it has one
     when: When | None = None
+    kept: bool = False           # while nothing is marked, the answer to a line is the same in all sessions
 
 
 def _user_word(session: Offering) -> bytes | None:
@@ -91,13 +92,13 @@ RULES: Mapping[bytes, Rule] = {
     # announced only while it is permitted, unlike all others (RFC 2595 section 4)
     b"STLS": Rule("on_stls", _A, capa=_stls_word, when=lambda session: session.can_start_tls),
     b"CAPA": Rule("on_capa", _A | _T),
-    b"STAT": Rule("on_stat", _T),
-    b"LIST": Rule("on_list", _T, 0, 1),
-    b"UIDL": Rule("on_uidl", _T, 0, 1, capa=b"UIDL"),
+    b"STAT": Rule("on_stat", _T, kept=True),
+    b"LIST": Rule("on_list", _T, 0, 1, kept=True),
+    b"UIDL": Rule("on_uidl", _T, 0, 1, capa=b"UIDL", kept=True),
     b"RETR": Rule("on_retr", _T, 1, 1),
     b"TOP": Rule("on_top", _T, 2, 2, capa=b"TOP"),
     b"DELE": Rule("on_dele", _T, 1, 1),
-    b"NOOP": Rule("on_noop", _T),
+    b"NOOP": Rule("on_noop", _T, kept=True),
     b"RSET": Rule("on_rset", _T),
     b"LAST": Rule("on_last", _T, when=lambda session: session.policy.last),
     b"*ENV": Rule("on_env", _T, 1, 1, capa=b"X-SDPS", when=lambda session: session.policy.sdps),

@@ -20,6 +20,8 @@ from mailgate.wire.lines import LineFramer
 
 COMMANDS_A_TURN = 64             # at most: some milliseconds, whatever they are
 OUTPUT_TURN_OCTETS = 64 * 1024   # a turn ends past this, so that the shell can feel back-pressure
+# What is kept of answers that sessions share: so many of one listing at most, and short ones alone.
+KEPT_ANSWERS, KEPT_LINE_OCTETS, KEPT_REPLY_OCTETS = 256, 24, 128
 
 Finish = Callable[[Any], Turn]
 Reply = Union[bytes, Turn]
@@ -30,6 +32,7 @@ class Verbs(Protocol):
     """A compiled command table: mailgate.pop3.session.Table."""
 
     verbs: dict[State, dict[bytes, Verb]]
+    keeps_answers: bool
 
     def capabilities(self, session: Any) -> list[bytes]:
         """Return the words that are true on this connection."""
@@ -39,7 +42,7 @@ class Conversation:
     """One conversation. The shell calls `receive`, `advance` and `outcome`."""
 
     __slots__ = ("policy", "state", "_table", "_verbs", "_lines", "_name", "_exchange", "_finish",
-                 "_bad_commands")
+                 "_bad_commands", "_known_answers")
 
     def __init__(self, table: Verbs, policy: Policy) -> None:
         self.policy = policy
@@ -51,6 +54,7 @@ class Conversation:
         self._exchange: Any = None                  # while one is open, lines are answers to it
         self._finish: Finish | None = None          # what takes the outcome of the open ask
         self._bad_commands = 0                      # in a row; before the login, in all
+        self._known_answers: dict[bytes, bytes] | None = None    # answers that hold now, by line
 
     # What the shell calls ---------------------------------------------------------------------
 
@@ -63,15 +67,36 @@ class Conversation:
         """Answer octets that are one whole command behind the login, with nothing waiting before it.
 
         That is what clients send that do not pipeline: half the way of `receive` and `advance`, which
-        have to take what is anything else. None: it is, and nothing was taken.
+        have to take what is anything else; some commands whose answers are kept take half of that.
+        None: it is something else, and nothing was taken.
         """
-        if (self.state is not State.TRANSACTION or self._finish is not None
-                or data.find(b"\n") != len(data) - 1 or not self._lines.takes(data)):
+        if self.state is not State.TRANSACTION or self._finish is not None or not self._lines.at_start:
             return None
+        if data.find(b"\n") != len(data) - 1:
+            return self._answer_all(data)
+        if len(data) > self._lines.limit:
+            return None
+        line = data[:-2] if data[-2:] == b"\r\n" else data[:-1]
+        if self._known_answers is not None and (kept := self._known_answers.get(line)) is not None:
+            self._bad_commands = 0
+            return kept
         try:
-            return self._command(data[:-2] if data[-2:] == b"\r\n" else data[:-1])
+            return self._command(line)
         except MailgateError as fault:
             return self._refused(fault)
+
+    def _answer_all(self, data: bytes) -> bytes | None:
+        """Answer whole lines that came together, if the answers to all of them are kept."""
+        kept = self._known_answers
+        if kept is None or data[-2:] != b"\r\n":
+            return None
+        lines = data[:-2].split(b"\r\n", COMMANDS_A_TURN)
+        try:
+            answers = [kept[line] for line in lines]
+        except KeyError:
+            return None
+        self._bad_commands = 0
+        return b"".join(answers)
 
     @property
     def pending(self) -> int:
@@ -168,9 +193,17 @@ class Conversation:
         if not rule.least <= len(args) <= rule.most:
             raise BadCommand(f"{word!r} with {len(args)} arguments")
         reply = method(self, *args)
+        if rule.kept and self._known_answers is not None:
+            self._keep(line, reply)
         if self.state is State.TRANSACTION:     # before, nothing makes good again: a login is what is wanted
             self._bad_commands = 0
         return reply
+
+    def _keep(self, line: bytes, reply: Reply) -> None:
+        kept = self._known_answers
+        if (kept is not None and isinstance(reply, bytes) and len(reply) <= KEPT_REPLY_OCTETS
+                and len(line) <= KEPT_LINE_OCTETS and len(kept) < KEPT_ANSWERS):
+            kept[line] = reply
 
     def _refused(self, fault: MailgateError) -> Reply:
         """Answer a fault, and close after too many bad commands."""

@@ -47,6 +47,7 @@ class Session(Authorization):
         self._verbs = self._table.verbs[State.TRANSACTION]
         self._lines.limit = self.policy.limits.line_octets
         self._maildrop_listing = listing
+        self._known_answers = listing.answers if self._table.keeps_answers else None
         self._count, self._octets = len(listing), listing.octets
         return Turn(b"+OK maildrop has %d messages (%d octets)\r\n" % (self._count, self._octets))
 
@@ -122,6 +123,7 @@ class Session(Authorization):
         """Mark a message; QUIT removes it."""
         number = self._number(argument)
         self._marked.add(number)
+        self._known_answers = None
         self._count -= 1
         self._octets -= self._maildrop_listing.sizes[number - 1]
         self._highest = max(self._highest, number)
@@ -134,6 +136,7 @@ class Session(Authorization):
     def on_rset(self) -> bytes:
         """Unmark every message; LAST begins anew (RFC 1460)."""
         self._marked.clear()
+        self._known_answers = self._maildrop_listing.answers if self._table.keeps_answers else None
         self._highest = 0
         self._count, self._octets = len(self._maildrop_listing), self._maildrop_listing.octets
         return b"+OK maildrop has %d messages (%d octets)\r\n" % (self._count, self._octets)
@@ -169,6 +172,10 @@ class Table:
         self.rules = rules
         self.words = words
         self.conversation = conversation
+        # what sessions with other tables have kept must be what this one would say
+        self.keeps_answers = all(
+            rules.get(verb) == rule and getattr(conversation, rule.method) is getattr(Session, rule.method)
+            for verb, rule in RULES.items() if rule.kept)
         self.verbs: dict[State, dict[bytes, Verb]] = {
             state: {verb: (getattr(conversation, rule.method), rule)
                     for verb, rule in rules.items() if state in rule.states}

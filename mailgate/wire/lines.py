@@ -75,9 +75,10 @@ class LineFramer:
         """How many octets wait to be taken."""
         return len(self._buffer) - self._position
 
-    def takes(self, line: bytes) -> bool:
-        """Return whether a line with its end would be the next one, and is within the limit."""
-        return not self._overflow and self._position >= len(self._buffer) and len(line) <= self.limit
+    @property
+    def at_start(self) -> bool:
+        """Whether what comes next begins a line: nothing waits, and nothing is being dropped."""
+        return not self._overflow and self._position >= len(self._buffer)
 
     def is_empty(self) -> bool:
         """Return whether no octets wait to be taken."""

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import Deferred, DeferredLock, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from mailgate.errors import MailgateError, OverQuota, StoreUnavailable
-from mailgate.interfaces import IBlobStore, IPreparedDelivery, ISpool, ISpoolRecords
+from mailgate.interfaces import IBlobStore, ISpool, ISpoolRecords
 from mailgate.model import Placement
 from mailgate.names import fold
 from mailgate.stores.blobs import BlobFeed
-from mailgate.stores.kept import as_kept
+from mailgate.stores.incoming import IncomingMessage, Outcomes
 from mailgate.stores.spools.content import Content
 from mailgate.stores.spools.removal import remove_at_once
 from mailgate.stores.spools.threads import SpoolThreads
 from mailgate.stores.sql.delivery import new_key
-from mailgate.wire.dots import Unstuffer, WireForm
+from mailgate.wire.dots import Unstuffer
 
 INLINE_OCTETS = 65536       # a larger message lies among the bodies while it comes in
 
@@ -51,8 +49,7 @@ class Target:
         return self._locks.setdefault((kind, name), DeferredLock())
 
 
-@implementer(IPreparedDelivery)
-class SpoolDelivery:
+class SpoolDelivery(IncomingMessage):
     """A message that waits in memory, or among the bodies, until it is written into files.
 
     One that was written is told of as delivered, in any case. A process that dies between the file and
@@ -60,79 +57,26 @@ class SpoolDelivery:
     """
 
     def __init__(self, target: Target) -> None:
+        super().__init__(INLINE_OCTETS)
         self._target = target
-        self._form = WireForm()
         self._plain = Unstuffer()
-        self._pieces: list[bytes] = []      # while it is small
-        self._feed: BlobFeed | None = None  # once it is not
-        self._complete = False      # nothing more is written
-        self._on_disk = False       # what does not wait in memory
-        self._ended = False         # committed or aborted
-        self._aborted = False
 
-    def write(self, content: bytes) -> Deferred[None] | None:
-        if self._complete or self._ended:
-            return None
-        plain = self._plain.feed(self._form.feed(content))
-        if self._feed is not None:
-            return self._feed.write(plain)
-        self._pieces.append(plain)
-        if self._form.octets <= INLINE_OCTETS:
-            return None
-        self._feed = BlobFeed(self._target.threads.run, self._target.blobs, new_key())
-        plain = b"".join(self._pieces)
-        self._pieces.clear()
-        return self._feed.write(plain)
+    def _shaped(self, wire: bytes) -> bytes:
+        return self._plain.feed(wire)
 
-    def prepare(self) -> Deferred[None]:
-        if self._complete or self._ended:
-            return fail(StoreUnavailable("the delivery has ended"))
-        self._complete = True
-        last = self._plain.feed(self._form.finish())
-        if self._feed is None:
-            self._pieces.append(last)
-            self._on_disk = True
-            return succeed(None)
-        return self._feed.finish(last).addCallbacks(self._prepared, self._not_prepared)
+    def _new_feed(self) -> BlobFeed:
+        return BlobFeed(self._target.threads.run, self._target.blobs, new_key())
 
-    def _prepared(self, _: None) -> None:
-        self._on_disk = True
-        if self._aborted:   # meanwhile
-            self._drop_blob()
+    def _forget_blob(self, key: str) -> None:
+        self._target.threads.run(self._target.blobs.remove, key).addErrback(_swept_later)
 
-    def _not_prepared(self, failure: Failure) -> Failure:
-        self._ended = True
-        return failure
+    def _commit(self, prepared: Deferred[None], placements: Sequence[Placement], all_or_nothing: bool,
+                delivery_id: str | None) -> Deferred[Outcomes]:
+        return self._target.threads.see_through(
+            self._write_all_in_turn(prepared, placements, all_or_nothing, delivery_id))
 
-    def commit(self, placements: Sequence[Placement], *, all_or_nothing: bool = False,
-               delivery_id: str | None = None) -> Deferred[list[Exception | None]]:
-        if self._ended or (self._complete and not self._on_disk):
-            return fail(StoreUnavailable("the delivery has ended"))
-        try:
-            kept = [as_kept(placement) for placement in placements]
-        except MailgateError:
-            self.abort()
-            return fail()
-        prepared: Deferred[None] = succeed(None) if self._complete else self.prepare()
-        self._ended = True
-        return self._target.threads.see_through(self._commit(prepared, kept, all_or_nothing, delivery_id))
-
-    def abort(self) -> None:
-        if self._ended:
-            return
-        self._ended = self._aborted = True
-        self._pieces.clear()
-        if self._feed is not None and self._on_disk:
-            self._drop_blob()
-        elif self._feed is not None and not self._complete:
-            self._feed.abandon()
-
-    def _drop_blob(self) -> None:
-        if self._feed is not None:
-            self._target.threads.run(self._target.blobs.remove, self._feed.key).addErrback(_swept_later)
-
-    async def _commit(self, prepared: Deferred[None], placements: Sequence[Placement], all_or_nothing: bool,
-                      delivery_id: str | None) -> list[Exception | None]:
+    async def _write_all_in_turn(self, prepared: Deferred[None], placements: Sequence[Placement],
+                                 all_or_nothing: bool, delivery_id: str | None) -> Outcomes:
         target = self._target
         held: list[DeferredLock] = []
         try:
@@ -155,7 +99,8 @@ class SpoolDelivery:
         finally:
             for lock in held:
                 lock.release()
-            self._drop_blob()
+            if self._feed is not None:
+                self._forget_blob(self._feed.key)
 
     def _turns(self, placements: Sequence[Placement]) -> list[DeferredLock]:
         """Return for whose turns to wait, in order. A look into one maildrop keeps no other one waiting."""
@@ -185,12 +130,12 @@ class SpoolDelivery:
         return outcomes
 
     def _write_all(self, placements: Sequence[Placement], answers: Sequence[bool | MailgateError],
-                   delivery_id: str | None, all_or_nothing: bool) -> Deferred[list[Exception | None]]:
+                   delivery_id: str | None, all_or_nothing: bool) -> Deferred[Outcomes]:
         """Write the message for all who are to have it: at once for several, in order within a maildrop.
 
         What was written for some is removed again if all should have it and others cannot.
         """
-        outcomes: list[Exception | None] = [
+        outcomes: Outcomes = [
             answer if isinstance(answer, MailgateError) else None for answer in answers]
         written: list[tuple[Placement, bytes | None]] = []
 
@@ -208,7 +153,7 @@ class SpoolDelivery:
             finally:
                 lock.release()
 
-        async def write_each() -> list[Exception | None]:
+        async def write_each() -> Outcomes:
             await gatherResults(writing)
             if all_or_nothing and any(outcomes):
                 for placement, name in written:
@@ -251,7 +196,7 @@ class SpoolDelivery:
             content.close()
 
 
-def _all_out(answers: Sequence[bool | Exception | None]) -> list[Exception | None]:
+def _all_out(answers: Sequence[bool | Exception | None]) -> Outcomes:
     other = StoreUnavailable("another recipient's copy was refused")
     return [answer if isinstance(answer, Exception) else other for answer in answers]
 
