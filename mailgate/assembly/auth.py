@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mailgate.assembly.directory import ldap_checker
-from mailgate.assembly.pam import pam_checker
-from mailgate.assembly.tokens import token_checker
 from mailgate.auth.checkers import StoreChecker
 from mailgate.auth.hashing import Hashing
 from mailgate.auth.passwdfile import PasswdFileChecker
@@ -26,15 +25,17 @@ class Doors:
     """Makes portals and routers whose parts listeners share: one checker a section, one pool.
 
     `further` are checkers that came another way (twistd's `--auth`): they are asked after the
-    configured ones, and those of them that can look users up have their mail accepted.
+    configured ones, and those of them that can look users up have their mail accepted. `now` tells, in
+    seconds since 1970, which tokens have expired.
     """
 
     def __init__(self, config: Config, store: Any, pool: Hashing, clock: Any,
-                 further: Sequence[Any] = ()) -> None:
+                 further: Sequence[Any] = (), now: Callable[[], float] = time.time) -> None:
         self._config = config
         self._store = store
         self._pool = pool
         self._clock = clock
+        self._now = now
         self._remembered: RememberedSuccess[Any] = RememberedSuccess(clock, config.limits.remember_seconds)
         self._further = tuple(further)
         self._checkers = {one.name: self._checker(one) for one in config.checkers}
@@ -80,13 +81,18 @@ class Doors:
         if section.kind == "ldap":
             return self._directory(section)
         if section.kind == "pam":
+            from mailgate.assembly.pam import pam_checker  # what few configurations have, few have to load
+
             return pam_checker(section, self._clock, self._remembered)
         return PasswdFileChecker(str(self._config.passwd_path(section)), self._pool, self._remembered)
 
     def _tokens(self, section: CheckerSection) -> Any:
         """Return a checker of bearer tokens. Raises: ConfigurationError."""
+        from mailgate.assembly.tokens import token_checker
+
         try:
-            return token_checker(section, self._config.folder, self._pool, self._clock, self._store.accounts)
+            return token_checker(section, self._config.folder, self._pool, self._clock, self._store.accounts,
+                                 self._now)
         except ConfigurationError as fault:
             where = self._where(section)
             raise ConfigurationError([f"{where}.{words}" for words in fault.problems]) from fault

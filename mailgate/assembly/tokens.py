@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ from mailgate.interfaces import IAccountStore
 
 
 def token_checker(section: CheckerSection, folder: Path, pool: Hashing, reactor: Any,
-                  accounts: IAccountStore | None) -> TokenChecker:
-    """Return the checker; relative paths start from the folder.
+                  accounts: IAccountStore | None, now: Callable[[], float] = time.time) -> TokenChecker:
+    """Return the checker; relative paths start from the folder. `now` tells what has expired.
 
     Raises: ConfigurationError, each problem with its setting in front.
     """
@@ -34,12 +36,12 @@ def token_checker(section: CheckerSection, folder: Path, pool: Hashing, reactor:
     _require(section)
     if section.introspection is not None:
         tokens = AskedTokens(section.introspection, expected, reactor=reactor,
-                             client=_client(section, folder))
+                             client=_client(section, folder), now=now)
     elif is_published(section):
         tokens = PublishedTokens(
-            _published(section, reactor), pool, expected, algorithms=_algorithms(section))
+            _published(section, reactor), pool, expected, algorithms=_algorithms(section), now=now)
     else:
-        tokens = _signed(section, folder, pool, expected)
+        tokens = _signed(section, folder, pool, expected, now)
     return TokenChecker(tokens, accounts, claim=section.claim or "sub")
 
 
@@ -81,8 +83,10 @@ def _published(section: CheckerSection, reactor: Any) -> PublishedKeys:
     return PublishedKeys(url, _algorithms(section), lambda: fetch_set(reactor, url))
 
 
-def _signed(section: CheckerSection, folder: Path, pool: Hashing, expected: Expected) -> SignedTokens:
-    return SignedTokens(str(folder / (section.keys or "")), pool, expected, algorithms=_algorithms(section))
+def _signed(section: CheckerSection, folder: Path, pool: Hashing, expected: Expected,
+            now: Callable[[], float] = time.time) -> SignedTokens:
+    return SignedTokens(str(folder / (section.keys or "")), pool, expected, algorithms=_algorithms(section),
+                        now=now)
 
 
 def _algorithms(section: CheckerSection) -> tuple[str, ...]:

@@ -11,23 +11,11 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from passlib.hash import (  # type: ignore[import-untyped]
-    argon2,
-    bcrypt,
-    des_crypt,
-    md5_crypt,
-    sha256_crypt,
-    sha512_crypt,
-)
-
 from mailgate.auth import libcrypt
-
-# Chosen now rather than at first use, which may come from several threads at once.
-argon2.set_backend("argon2_cffi")
-bcrypt.set_backend("bcrypt")
 
 BCRYPT_OCTETS = 72          # bcrypt reads no further
 SALT_OCTETS = 16
@@ -42,6 +30,32 @@ MOST_BCRYPT_COST = 16
 MOST_ARGON2_KIB = 1 << 20
 MOST_ARGON2_KIB_PASSES = 4 << 20
 MOST_PBKDF2_ROUNDS = 10_000_000
+
+
+_loading = threading.Lock()
+_loaded: dict[str, Any] = {}    # passlib's hashers by name
+
+
+def load() -> Mapping[str, Any]:
+    """Return passlib's hashers by name.
+
+    They take 50 ms to load, which who needs none of them does not pay. `HashPool.start` calls this, so that
+    no login waits for it.
+    """
+    if not _loaded:
+        with _loading:      # first use may come from several threads at once
+            if not _loaded:
+                _loaded.update(_load())
+    return _loaded
+
+
+def _load() -> dict[str, Any]:
+    from passlib import hash as known  # type: ignore[import-untyped]
+
+    known.argon2.set_backend("argon2_cffi")
+    known.bcrypt.set_backend("bcrypt")
+    names = ("argon2", "bcrypt", "des_crypt", "md5_crypt", "sha256_crypt", "sha512_crypt")
+    return {name: getattr(known, name) for name in names}
 
 
 class Family(Protocol):
@@ -130,13 +144,17 @@ class Pbkdf2:
 class Modular:
     """A hash in the modular form of crypt(3), computed by a class of passlib's."""
 
-    def __init__(self, hasher: Any, prefixes: Sequence[str] = ("",), *, new: Any = None,
+    def __init__(self, name: str, prefixes: Sequence[str] = ("",), *, new: Mapping[str, Any] | None = None,
                  fits: Callable[[Any], bool] = lambda parsed: True, most_octets: int | None = None) -> None:
-        self._hasher = hasher           # reads and verifies
-        self._new = new                 # makes, with the costs of new passwords; None: never made
+        self._name = name               # of the class
+        self._new = new                 # the costs of new passwords; None: never made
         self._prefixes = tuple(prefixes)
         self._fits = fits               # whether a parsed hash costs what a login may
         self._most_octets = most_octets
+
+    @property
+    def _hasher(self) -> Any:
+        return load()[self._name]
 
     def check(self, stored: bytes) -> None:
         try:
@@ -163,7 +181,7 @@ class Modular:
             raise ValueError("too weak for new passwords")
         if self._most_octets is not None and len(password) > self._most_octets:
             raise ValueError(f"a password of more than {self._most_octets} octets would be cut")
-        made: str = self._new.hash(password)
+        made: str = self._hasher.using(**self._new).hash(password)
         return made.encode("ascii")
 
 
@@ -219,12 +237,12 @@ def _argon2_fits(parsed: Any) -> bool:
 
 
 def _argon2(kind: str) -> Modular:
-    new = argon2.using(type=kind, memory_cost=ARGON2_KIB, time_cost=ARGON2_PASSES, parallelism=1)
-    return Modular(argon2, ("$argon2id$", "$argon2i$"), new=new, fits=_argon2_fits)
+    new = {"type": kind, "memory_cost": ARGON2_KIB, "time_cost": ARGON2_PASSES, "parallelism": 1}
+    return Modular("argon2", ("$argon2id$", "$argon2i$"), new=new, fits=_argon2_fits)
 
 
-def _sha_crypt(hasher: Any, prefix: str) -> Modular:
-    return Modular(hasher, (prefix,), new=hasher.using(rounds=CRYPT_ROUNDS),
+def _sha_crypt(name: str, prefix: str) -> Modular:
+    return Modular(name, (prefix,), new={"rounds": CRYPT_ROUNDS},
                    fits=lambda parsed: parsed.rounds <= MOST_CRYPT_ROUNDS)
 
 
@@ -232,12 +250,12 @@ PLAIN = Plain()
 PBKDF2 = Pbkdf2()
 ARGON2ID = _argon2("ID")
 ARGON2I = _argon2("I")
-SHA256_CRYPT = _sha_crypt(sha256_crypt, "$5$")
-SHA512_CRYPT = _sha_crypt(sha512_crypt, "$6$")
-BLF_CRYPT = Modular(bcrypt, ("$2y$", "$2b$", "$2a$"), new=bcrypt.using(rounds=BCRYPT_COST, ident="2y"),
+SHA256_CRYPT = _sha_crypt("sha256_crypt", "$5$")
+SHA512_CRYPT = _sha_crypt("sha512_crypt", "$6$")
+BLF_CRYPT = Modular("bcrypt", ("$2y$", "$2b$", "$2a$"), new={"rounds": BCRYPT_COST, "ident": "2y"},
                     fits=lambda parsed: parsed.rounds <= MOST_BCRYPT_COST, most_octets=BCRYPT_OCTETS)
-MD5_CRYPT = Modular(md5_crypt, ("$1$",))
-DES_CRYPT = Modular(des_crypt)
+MD5_CRYPT = Modular("md5_crypt", ("$1$",))
+DES_CRYPT = Modular("des_crypt")
 SYSTEM_CRYPT = SystemCrypt()
 CRYPT = Crypt([(b"$6$", SHA512_CRYPT), (b"$5$", SHA256_CRYPT), (b"$2", BLF_CRYPT), (b"$1$", MD5_CRYPT),
                (b"$argon2", ARGON2ID), (b"$y$", SYSTEM_CRYPT), (b"$gy$", SYSTEM_CRYPT),

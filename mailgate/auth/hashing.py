@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
+from mailgate.auth import hashes
 from mailgate.auth.turns import Turns
 from mailgate.errors import TooBusy
 
@@ -116,6 +117,7 @@ class HashPool:
 
     def start(self) -> None:
         """Take calls from now on. No thread begins before the first."""
+        hashes.load()       # before there is a client who would wait for it
         self._running = True
 
     def stop(self) -> Deferred[None]:

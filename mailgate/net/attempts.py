@@ -46,14 +46,16 @@ class Attempts:
     at last, once, `left` or `ended`.
 
     `seconds` is the clock of `Attempt.began`. `hostname`: what may follow the last @ of a name.
+    `spares_loopback`: peers of this machine count nowhere.
     """
 
     def __init__(self, failures: Failures, crowd: Crowd, seconds: Callable[[], float], *,
-                 hostname: bytes = b"localhost") -> None:
+                 hostname: bytes = b"localhost", spares_loopback: bool = True) -> None:
         self.failures = failures
         self._crowd = crowd
         self._seconds = seconds
         self._domain = b"@" + hostname.lower()
+        self._spares_loopback = spares_loopback
 
     def begin(self, attempt: Attempt) -> None:
         """Count an attempt. It goes by what was typed, never by what there is: accounts play no part.
@@ -61,7 +63,7 @@ class Attempts:
         Raises: TooManyLogins, and then it has not begun.
         """
         growth = self.failures.growth
-        if attempt.peer is None or is_loopback(attempt.peer):
+        if attempt.peer is None or (self._spares_loopback and is_loopback(attempt.peer)):
             attempt.beats = growth.beats(0.0)
             return
         address = client_of(attempt.peer)

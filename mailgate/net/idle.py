@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 TICK_SECONDS = 5.0
@@ -38,22 +37,24 @@ class IdleClock:
         # short limits, as a test or a harness sets them, want a finer tick
         self._tick_seconds = min([TICK_SECONDS, *(max(limit / 4, 0.05) for limit in limits_seconds)])
         self._clock = clock
-        self._loop = LoopingCall(self._tick)
-        self._loop.clock = clock
+        # no LoopingCall: it imports the global reactor, and so installs one, whatever clock it is given
+        self._next: IDelayedCall | None = None
 
     def add(self, connection: Watched) -> None:
         """Begin to tick for a connection."""
         self.watched.add(connection)
-        if not self._loop.running:
-            self._loop.start(self._tick_seconds, now=False)
+        if self._next is None:
+            self._next = self._clock.callLater(self._tick_seconds, self._tick)
 
     def discard(self, connection: Watched) -> None:
         """Forget a connection; the last one stops the clock."""
         self.watched.discard(connection)
-        if not self.watched and self._loop.running:
-            self._loop.stop()
+        if not self.watched and self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def _tick(self) -> None:
+        self._next = self._clock.callLater(self._tick_seconds, self._tick)
         now = self._clock.seconds()
         for connection in list(self.watched):
             try:

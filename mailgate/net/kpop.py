@@ -105,7 +105,7 @@ class KPOPProtocol(POP3Protocol):
             super().tick(now)
         elif self._judging is None and now - self._began >= self.factory.policy.limits.login_seconds:
             log.info("no sendauth exchange of {peer} came to its end", peer=self.peer)
-            self.transport.abortConnection()
+            self.cut()
 
     def dismiss(self) -> None:
         """Close for a shutdown; before the greeting there is no word for it."""

@@ -36,6 +36,7 @@ class LMTPProtocol(Connection):
     __slots__ = ("_delivery", "_dismissed", "_steps", "_since")
 
     _session: Session
+    conversation: type[Session] = Session
 
     def __init__(self, factory: LMTPFactory) -> None:
         super().__init__(factory)
@@ -46,7 +47,7 @@ class LMTPProtocol(Connection):
 
     def _converse(self, *, secure: bool) -> Session:
         factory = self.factory
-        return Session(factory.policy, Surroundings(
+        return self.conversation(factory.policy, Surroundings(
             factory.hostname, self.peer, secure, factory.now_ms, factory.new_id,
             can_start_tls=factory.tls is not None and not secure))
 
@@ -209,6 +210,8 @@ class LMTPFactory(ServerFactory):
     `new_id` may be replaced: it makes delivery ids, from arrival times in milliseconds.
     """
 
+    connection: type[LMTPProtocol] = LMTPProtocol
+
     def __init__(self, store: IMaildropStore, router: IRouter, *, hostname: str,
                  policy: LmtpPolicy = LmtpPolicy(), clock: IReactorTime | None = None,
                  tls: Any = None) -> None:
@@ -221,7 +224,7 @@ class LMTPFactory(ServerFactory):
         self.new_id: Callable[[int], str] = fresh_id
 
     def _connection(self, addr: IAddress | None) -> Protocol:
-        return LMTPProtocol(self)
+        return self.connection(self)
 
     def now_ms(self) -> int:
         """Return milliseconds since 1970, UTC."""

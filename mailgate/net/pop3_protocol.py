@@ -163,7 +163,7 @@ class POP3Protocol(LoginConnection):
             silent = now - (self._began if before else self._heard)
             limit = limits.login_seconds if before else limits.idle_seconds
         if silent >= limit:
-            self.transport.abortConnection()         # silently (RFC 1939 section 3)
+            self.cut()                               # silently (RFC 1939 section 3)
 
     def dismiss(self) -> None:
         """Close for a shutdown: between two replies, and a QUIT under way is finished first."""

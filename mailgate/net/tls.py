@@ -61,7 +61,7 @@ class Secured(NamedTuple):
         return f"{self.version} {self.cipher}"
 
 
-class _Connection(SSL.Connection):
+class ServerConnection(SSL.Connection):
     """One connection's TLS. The context is kept because OpenSSL calls back into it."""
 
     def __init__(self, context: SSL.Context) -> None:
@@ -78,6 +78,8 @@ class ServerTLS:
     `profile` is one of PROFILES. `protocol` is the ALPN name that is agreed to; offers of others are no
     error. `client_certificates`: "no", "request" (one that is not vouched for is as none) or "require".
     """
+
+    options = SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION
 
     def __init__(self, profile: str = "intermediate", *, protocol: bytes = b"",
                  client_certificates: str = "no") -> None:
@@ -106,7 +108,7 @@ class ServerTLS:
         """Return the OpenSSL side of one connection."""
         if self._context is None:
             raise AssertionError("TLS without a certificate")
-        return _Connection(self._context)
+        return ServerConnection(self._context)
 
     def _make(self, identity: Identity, authorities: Sequence[x509.Certificate]) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -114,7 +116,7 @@ class ServerTLS:
         context.set_min_proto_version(profile.least)
         if profile.ciphers:
             context.set_cipher_list(profile.ciphers)
-        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+        context.set_options(self.options)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)      # idle sessions keep none
         # What is resumed rests with the client, in a ticket: nothing here grows.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
