@@ -22,6 +22,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mailgate.assembly.auth import Doors
+from mailgate.assembly.console import ServiceConsole
 from mailgate.assembly.listeners import make_attempts, make_crowd, make_factory, wrapped
 from mailgate.assembly.store import make_store
 from mailgate.assembly.tls import Certificates
@@ -42,15 +43,16 @@ class CannotListen(MailgateError):
 class Listener:
     """One [[listen]]: an endpoint, the factory that serves it, and the port once it is bound.
 
-    `served` is what listens for the factory, where that is another: TLS in front of it.
+    `served` is what listens for the factory, where that is another: TLS in front of it. `where` is the
+    setting that names the endpoint.
     """
 
-    def __init__(self, index: int, protocol: str, endpoint: Any, factory: Any, served: Any = None) -> None:
+    def __init__(self, where: str, protocol: str, endpoint: Any, factory: Any, served: Any = None) -> None:
         self.protocol = protocol
         self.factory = factory
         self.served = served or factory
         self.port: Any = None
-        self._where = f"listen[{index}].endpoint"
+        self._where = where
         self._endpoint = endpoint
 
     async def bind(self) -> None:
@@ -104,6 +106,23 @@ def spelled(address: Any) -> str:
     if not hasattr(address, "port"):
         return os.fsdecode(address.name) if getattr(address, "name", None) else str(address)
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+
+
+class ConsoleListener(Listener):
+    """The [console]."""
+
+    def __init__(self, console: ServiceConsole, endpoint: Any) -> None:
+        super().__init__("console.endpoint", "console", endpoint, console.site)
+        self._console = console
+
+    async def prepare(self) -> None:
+        """Read the token, or make it. Raises: ConfigurationError."""
+        self._console.prepare(self.port)
+
+    def tell(self) -> None:
+        """Say where it is, and where the token is."""
+        super().tell()
+        log.info("the console's token is in {path}", path=str(self._console.token_path))
 
 
 class ListeningService(Service):
@@ -171,7 +190,12 @@ class MailgateService(ListeningService):
         self._crowd = make_crowd(config)
         self._attempts = make_attempts(config, self._crowd, reactor)
         self._pool.suspect = self._attempts.failures.suspects
+        self._console = None if config.console is None else ServiceConsole(
+            config, self.store, reactor, self._addresses)
         self.listeners = [self._listener(index) for index in range(len(config.listen))]
+        if self._console is not None:
+            self.listeners.append(ConsoleListener(
+                self._console, serverFromString(reactor, config.console_endpoint)))
         self._prepare = prepare
         self._announce = announce
         self._started: Deferred[None] | None = None
@@ -184,8 +208,14 @@ class MailgateService(ListeningService):
         section, tls = self.config.listen[index], self.certificates.of(index)
         factory = make_factory(
             self.config, section, self.store, self._doors, self._reactor, tls, self._crowd, self._attempts)
-        return Listener(index, section.protocol, self._endpoint(index), factory,
+        if self._console is not None:
+            self._console.watch(factory, section.protocol)
+        return Listener(f"listen[{index}].endpoint", section.protocol, self._endpoint(index), factory,
                         wrapped(factory, section, tls, self._reactor))
+
+    def _addresses(self) -> list[tuple[str, str]]:
+        """Return protocol and address of all that listens."""
+        return [(one.protocol, spelled(one.port.getHost())) for one in self.listeners if one.port is not None]
 
     def _endpoint(self, index: int) -> Any:
         return endpoint_of(self.config, index, self._reactor)

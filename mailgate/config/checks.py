@@ -24,6 +24,7 @@ def contradictions(config: Config) -> Iterator[Problem]:
     yield from _kerberos(config)
     yield from _checkers(config)
     yield from _expiry(config)
+    yield from _console(config)
 
 
 def _listeners(config: Config) -> Iterator[Problem]:
@@ -190,3 +191,16 @@ def _expiry(config: Config) -> Iterator[Problem]:
         yield Problem(where, f"{announced} days are announced, but store.retention_days is not set")
     elif announced not in ("NEVER", days):
         yield Problem(where, f"{announced} days are announced, but store.retention_days is {days}")
+
+
+def _console(config: Config) -> Iterator[Problem]:
+    if config.console is None:
+        return
+    if config.workers > 1:
+        yield Problem(("console",),
+                      "does not go with `workers`: each would show its own sessions, and a browser meet any")
+    if config.console_token_path is None:
+        yield Problem(("console", "token_file"), "is missing: there is no folder of a database to keep it in")
+    for index, one in enumerate(config.listen):
+        if collide(one.endpoint, config.console.endpoint):
+            yield Problem(("console", "endpoint"), f"listen[{index}] has the same address")

@@ -231,6 +231,15 @@ class AccountsSection:
 
 
 @attrs.frozen
+class ConsoleSection:
+    """[console]: a page that shows what happens, for the operator's browser."""
+
+    endpoint: str = _setting(endpoint, "tcp:8110:interface=127.0.0.1")
+    token_file: str | None = _setting(values.path)      # left out: beside the database
+    names: tuple[str, ...] = _setting(values.array_of(values.host_name), ())
+
+
+@attrs.frozen
 class Config:
     """A whole configuration. `folder` is what relative paths start from (the file's own)."""
 
@@ -246,6 +255,7 @@ class Config:
     limits: LimitsSection = _table(LimitsSection)
     pop3: Pop3Section = _table(Pop3Section)
     accounts: AccountsSection = _table(AccountsSection)
+    console: ConsoleSection | None = _optional_table(ConsoleSection)
     folder: Path = attrs.field(factory=Path, metadata={"internal": True})
 
     @property
@@ -263,6 +273,18 @@ class Config:
     def bodies_path(self) -> Path | None:
         """The folder of large bodies; None where they are not in files."""
         return self.folder / self.store.bodies.path if self.store.bodies.scheme == "file" else None
+
+    @property
+    def console_endpoint(self) -> str:
+        """The console's endpoint description, the path of a unix socket made absolute."""
+        return absolute_endpoint(self.console.endpoint if self.console is not None else "", self.folder)
+
+    @property
+    def console_token_path(self) -> Path | None:
+        """The file with the console's token; None where nothing says where it is to be."""
+        if self.console is not None and self.console.token_file is not None:
+            return self.folder / self.console.token_file
+        return None if self.metadata_path is None else self.metadata_path.parent / "console.token"
 
     @property
     def keytab_path(self) -> Path:

@@ -73,7 +73,7 @@ class WorkersService(ListeningService):
 
     def _listener(self, config: Config, index: int) -> Listener:
         endpoint = endpoint_of(config, index, self._reactor)
-        return Listener(index, config.listen[index].protocol, endpoint, Workers())
+        return Listener(f"listen[{index}].endpoint", config.listen[index].protocol, endpoint, Workers())
 
     # Begin ------------------------------------------------------------------------------------
 
