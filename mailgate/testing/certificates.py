@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -43,18 +44,21 @@ def make_key(kind: str) -> Any:
 
 
 class Authority:
-    """Issues certificates. One with `above` is intermediate: what it issues brings its own along."""
+    """Issues certificates. One with `above` is intermediate: what it issues brings its own along.
+
+    `posing`: its own certificate does not allow it.
+    """
 
     def __init__(self, name: str = "Authority for tests", *, above: Authority | None = None,
-                 key: str = "ec") -> None:
+                 key: str = "ec", posing: bool = False) -> None:
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = make_key(key)
         signer = above or self
         now = datetime.now(timezone.utc)
         builder = (_builder(self.name, signer, self._key, now - timedelta(days=1),
                             now + timedelta(days=VALID_DAYS))
-                   .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-                   .add_extension(_usage(signs=True), critical=True))
+                   .add_extension(x509.BasicConstraints(ca=not posing, path_length=None), critical=True)
+                   .add_extension(_usage(signs=not posing), critical=True))
         self.certificate = builder.sign(signer._key, hashes.SHA256())
         self._path_pem: bytes = b"" if above is None else self.pem + above._path_pem
 
@@ -63,18 +67,35 @@ class Authority:
         """The authority's own certificate: what those who trust it keep."""
         return self.certificate.public_bytes(Encoding.PEM)
 
-    def issue(self, *names: str, key: str = "ec", client: bool = False,
+    def issue(self, *names: str, key: str = "ec", client: bool = False, alternatives: bool | None = None,
               begins: timedelta = timedelta(days=-1), ends: timedelta = timedelta(days=VALID_DAYS)) -> Issued:
-        """Issue a certificate for host names and addresses, or for a client's name; times count from now."""
-        private = make_key(key)
+        """Issue a certificate for host names and addresses, or for a client's name; times count from now.
+
+        `alternatives`: whether the names stand in subjectAltName too; left out: those of servers do.
+        """
+        if alternatives is None:
+            alternatives = not client
+        return self._certify(make_key(key), names, client, alternatives, begins, ends)
+
+    def vouch_for_itself(self, *names: str) -> Issued:
+        """Issue a certificate that is its own issuer. The first name has to be the authority's."""
+        return self._certify(self._key, names, False, True, timedelta(days=-1), timedelta(days=VALID_DAYS))
+
+    def sign(self, octets: bytes, digest: hashes.HashAlgorithm) -> bytes:
+        """Return a signature of PKCS #1 1.5; for authorities with RSA keys."""
+        signature: bytes = self._key.sign(octets, padding.PKCS1v15(), digest)
+        return signature
+
+    def _certify(self, private: Any, names: Sequence[str], client: bool, alternatives: bool,
+                 begins: timedelta, ends: timedelta) -> Issued:
         now = datetime.now(timezone.utc)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0].partition("\0")[0])])
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         builder = (_builder(subject, self, private, now + begins, now + ends)
                    .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
                    .add_extension(_usage(signs=False), critical=True)
                    .add_extension(x509.ExtendedKeyUsage([usage]), critical=False))
-        if not client:
+        if alternatives:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())

@@ -35,12 +35,12 @@ class Beneath:
         self._transport.detach()
 
 
-def begin_tls(transport: Any, creator: Any) -> None:
+def begin_tls(transport: Any, creator: Any, *, is_client: bool = False) -> None:
     """Put TLS between a MemoryTransport and its protocol; `creator` is what Twisted's startTLS takes."""
     producer, streaming = transport.producer, transport.streaming
     if producer is not None:
         transport.detach()
-    factory = TLSMemoryBIOFactory(creator, False, None, transport.clock)     # type: ignore[arg-type]
+    factory = TLSMemoryBIOFactory(creator, is_client, None, transport.clock)     # type: ignore[arg-type]
     layer = factory.protocol(factory, transport.protocol, False)
     transport.protocol = layer
     transport.getHandle = layer.getHandle

@@ -26,8 +26,10 @@ factory builds, over a transport in memory and a clock that only the script move
   nothing may have come yet, `S: (closed)` that the server closed the connection.
 * `T:` so many seconds pass, in steps of at most one second.
 * `E:` something happens outside of the conversation: the stage's event of that name is called.
-* Escapes in C and S lines: `\r \n \t \0 \xHH \\ \*` and `\(`. Empty lines and those that begin with `#` are
-  left out, and so is the white space in front of every line.
+* Escapes in C and S lines: `\r \n \t \0 \xHH \\ \*` and `\(`. Empty lines and those that begin with `#` or
+  `*` are left out, and so is the white space in front of every line, and a time (`0.250 C: NOOP`).
+
+Scripts in which the roles are turned, and the script is the server: scripted/reading.py.
 
 The script is played once as written, then in segments of 1, 2 and 7 octets, then with all C lines
 of a stretch at once (pipelined; a T or an E line ends a stretch). Each play has a stage of its own.
@@ -45,10 +47,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 
 from mailgate.testing.peers import LOOPBACK, READ_OCTETS, Address, Peer
-
-
-class ScriptError(ValueError):
-    """A line of a script that means nothing; the text names it."""
+from mailgate.testing.scripted.notation import ScriptError, ends_escaped, escape, lines_of_script, octets_of
 
 
 class TranscriptMismatch(AssertionError):
@@ -140,40 +139,24 @@ def converse(set_stage: Callable[[Clock], Stage], script: str, *, plays: Sequenc
 
 # Reading a script ---------------------------------------------------------------------------
 
-_LINE = re.compile(r"([CSTE]):(?: (.*))?", re.DOTALL)
-_ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
-_ESCAPES = {"r": "\r", "n": "\n", "t": "\t", "0": "\0", "\\": "\\", "*": "*", "(": "("}
 _WATCHES = ("(lines)", "(nothing)", "(closed)")
 
 
 def parse_script(script: str) -> list[Step]:
     """Return the steps of a script. Raises: ScriptError."""
     steps: list[Step] = []
-    for number, line in enumerate(script.split("\n"), 1):
-        text = line.lstrip(" \t")
-        if not text.strip() or text.startswith("#"):
-            continue
-        found = _LINE.fullmatch(text)
-        if not found:
-            raise ScriptError(f"line {number} begins with none of C: S: T: E: -- {text!r}")
+    for line in lines_of_script(script, tuple(_READERS)):
         try:
-            steps.append(_READERS[found[1]](found[2] or ""))
+            steps.append(_READERS[line.key](line.text))
         except ValueError as fault:
-            raise ScriptError(f"line {number}: {fault}") from None
+            raise ScriptError(f"line {line.number}: {fault}") from None
     return steps
 
 
-def escape(octets: bytes) -> str:
-    """Return octets as the text of a C or an S line that means exactly them."""
-    text = "".join(chr(octet) if 33 <= octet < 127 and octet not in b"\\*(" else f"\\x{octet:02x}"
-                   for octet in octets)
-    return text.replace("\\x20", " ") if octets.strip(b" ") == octets else text
-
-
 def _read_say(text: str) -> Say:
-    if _ends_escaped(text, "c"):
-        return Say(_octets(text[:-2]))
-    return Say(_octets(text) + b"\r\n")
+    if ends_escaped(text, "c"):
+        return Say(octets_of(text[:-2]))
+    return Say(octets_of(text) + b"\r\n")
 
 
 def _read_expect(text: str) -> Step:
@@ -181,9 +164,9 @@ def _read_expect(text: str) -> Step:
         return Watch(text)
     if text.startswith("("):
         raise ValueError(f"{text} is none of {' '.join(_WATCHES)}; a line that begins so is written \\(")
-    if text.endswith("*") and not _ends_escaped(text, "*"):
-        return Expect(_octets(text[:-1]), open_end=True)
-    return Expect(_octets(text))
+    if text.endswith("*") and not ends_escaped(text, "*"):
+        return Expect(octets_of(text[:-1]), open_end=True)
+    return Expect(octets_of(text))
 
 
 _READERS: dict[str, Callable[[str], Step]] = {
@@ -192,23 +175,6 @@ _READERS: dict[str, Callable[[str], Step]] = {
     "T": lambda text: Advance(float(text)),
     "E": lambda text: Event(text.strip()),
 }
-
-
-def _ends_escaped(text: str, letter: str) -> bool:
-    before = text[:-1]
-    return text.endswith(letter) and (len(before) - len(before.rstrip("\\"))) % 2 == 1
-
-
-def _octets(text: str) -> bytes:
-    def replace(found: re.Match[str]) -> str:
-        letter = found[1]
-        if letter.startswith("x") and len(letter) == 3:
-            return chr(0xDC00 + int(letter[1:], 16)) if letter > "x7f" else chr(int(letter[1:], 16))
-        if letter not in _ESCAPES:
-            raise ValueError(f"unknown escape {found[0]!r}")
-        return _ESCAPES[letter]
-
-    return _ESCAPE.sub(replace, text).encode("utf-8", "surrogateescape")
 
 
 def _all_at_once(steps: Sequence[Step]) -> list[Step]:
@@ -343,3 +309,7 @@ def _show(octets: bytes) -> str:
     octets = octets.removesuffix(b"\r\n")
     shown = repr(octets[:200])[2:-1].replace("\\'", "'")
     return shown if len(octets) <= 200 else f"{shown}... ({len(octets)} octets)"
+
+
+__all__ = ["AS_WRITTEN", "PLAYS", "Advance", "Event", "Expect", "Play", "Say", "ScriptError", "Stage", "Step",
+           "TranscriptMismatch", "Watch", "converse", "escape", "parse_script"]

@@ -7,33 +7,24 @@ there is no thread at all. `mailgate.testing.Server` is the same for programs th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred
 
-from mailgate.assembly.auth import Doors
-from mailgate.assembly.listeners import make_factory, wrapped
-from mailgate.auth.hashing import Inline
+from mailgate.auth.invented import FAMILIES
+from mailgate.auth.kept import LEAST_SCRAM_ITERATIONS, SCRAM_SALT_OCTETS
 from mailgate.auth.schemes import hash_password
-from mailgate.config import Config, ListenSection
-from mailgate.errors import ConfigurationError
+from mailgate.config import Config
 from mailgate.model import Account, Envelope, Listed, Placement
-from mailgate.net.attempts import Attempts
-from mailgate.net.crowd import Crowd
-from mailgate.net.failures import Failures, Growth
-from mailgate.net.kpop import KPOPFactory
-from mailgate.net.pop3 import POP3Factory
-from mailgate.stores.memory import MemoryStore
+from mailgate.net.certificates import read_identity
 from mailgate.testing.certificates import Authority
-from mailgate.testing.harness.line import LineFactory
+from mailgate.testing.harness.listening import Listener, Listeners
 from mailgate.testing.harness.records import Records
-from mailgate.testing.harness.settings import configuration
-from mailgate.testing.harness.tls import TroubledTLS
-from mailgate.testing.harness.troubled import TroubledKPOP, TroubledPOP3
+from mailgate.testing.harness.settings import Plan, changed, plan, without_scripts
+from mailgate.testing.harness.store import HarnessStore
 from mailgate.testing.peers import LOOPBACK, Address, Peer
 from mailgate.testing.trouble.active import Trouble
 from mailgate.testing.trouble.model import Fault, Scenario
@@ -41,25 +32,7 @@ from mailgate.wire.headers import preamble
 
 CA_FILE = "ca.pem"
 SEED = 0
-
-
-class Listener:
-    """One protocol of a harness. `port` is bound by `listen`; in memory there is none."""
-
-    def __init__(self, section: ListenSection, endpoint: str, factory: Any, served: Any) -> None:
-        self.protocol = section.protocol
-        self.factory = factory
-        self.served = served
-        self.endpoint = endpoint
-        self.port: Any = None
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port. Raises: LookupError, where it does not listen."""
-        if self.port is None:
-            raise LookupError(f"{self.protocol} does not listen")
-        host = self.port.getHost()
-        return host.host, host.port
+DAY_SECONDS = 86400
 
 
 class Harness:
@@ -77,109 +50,149 @@ class Harness:
         self.folder = folder
         self.seed = seed
         self.authority = Authority("Authority of a mailgate harness")
-        extra = {} if protocols is None else {"protocols": tuple(protocols)}
-        self.config: Config = configuration(settings or {}, folder, **extra)
+        scripts, settings = without_scripts(settings or {})
+        self._as_started: Plan = plan(settings, folder, protocols)
+        self._plan = self._as_started
+        self.names = ("localhost", "127.0.0.1", "::1", self.config.hostname)     # of the good certificate
         self._write_certificates()
         self.records = Records(clock.seconds)
+        self.watchers: list[Callable[[], object]] = []      # told of mail, and of ends of connections
         self.trouble = Trouble(seed)
         self.scenario: Scenario | None = None
         self.store = self._new_store()
-        self.listeners = self._make_listeners()
+        self._listeners = Listeners(self)
+        self._listeners.serve(self._plan)
+        for row in scripts:
+            wait_for(Deferred.fromCoroutine(self._listeners.add_script(row)))
+
+    @property
+    def config(self) -> Config:
+        """What it is configured with now, SMTP listeners as if they were of LMTP."""
+        return self._plan.config
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """What it serves, scripts too."""
+        return self._listeners.every
+
+    @property
+    def scripts(self) -> list[Listener]:
+        """Listeners that play a script."""
+        return list(self._listeners.scripts)
 
     def _write_certificates(self) -> None:
-        issued = self.authority.issue("localhost", "127.0.0.1", "::1", self.config.hostname)
-        issued.write(self.folder)
+        self.authority.issue(*self.names).write(self.folder)
         (self.folder / CA_FILE).write_bytes(self.authority.pem)
+        self.identity = read_identity(self.folder / "cert.pem", self.folder / "key.pem")    # the good one
 
-    def _new_store(self) -> MemoryStore:
+    def _new_store(self) -> HarnessStore:
         section = self.config.store
-        return MemoryStore(clock=self.clock, lease_seconds=section.lease_seconds,
-                           quota_octets=section.quota_octets, random=Random(self.seed))
+        days = section.retention_days
+        store = HarnessStore(clock=self.clock, retention_seconds=None if days is None else days * DAY_SECONDS,
+                             housekeeping_seconds=section.housekeeping_seconds,
+                             quota_octets=section.quota_octets, random=Random(self.seed))
+        store.told = self.tell
+        return store
 
-    def _make_listeners(self) -> list[Listener]:
-        config, random = self.config, Random(self.seed)
-        doors = Doors(config, self.store, Inline(), self.clock)
-        crowd = Crowd(None, None, per_address=config.limits.connections_per_address,
-                      per_user=config.limits.connections_per_user, seconds=self.clock.seconds)
-        growth = Growth(config.limits.failure_delay_seconds, config.limits.failure_growth,
-                        config.limits.failure_delay_most_seconds, config.limits.failure_half_life_seconds)
-        attempts = Attempts(Failures(growth, self.clock.seconds), crowd, self.clock.seconds,
-                            hostname=config.hostname.encode())
-        listeners = []
-        for section in config.listen:
-            tls: Any = TroubledTLS(self, section)
-            factory = make_factory(config, section, self.store, doors, self.clock, tls, crowd, attempts)
-            if isinstance(factory, POP3Factory):
-                factory.connection = TroubledKPOP if isinstance(factory, KPOPFactory) else TroubledPOP3
-                factory.harness = self                      # type: ignore[attr-defined]
-                factory.shown_as = section.protocol         # type: ignore[attr-defined]
-                factory.at_once = section.protocol == "pop3s"    # type: ignore[attr-defined]
-                factory.random = random.randbytes
-            elif hasattr(factory, "now_ms"):
-                factory.now_ms = lambda: int(self.clock.seconds() * 1000)
-            served = wrapped(factory, section, tls, self.clock)
-            listeners.append(Listener(section, config.endpoint_of(section), factory, served))
-        return listeners
+    def tell(self) -> None:
+        """Tell who watches that something has changed besides what is in the records."""
+        for watcher in list(self.watchers):
+            watcher()
 
     # Life ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the store. Listeners are bound by `listen`."""
         await self.store.start()
-        for listener in self.listeners:
-            prepare = getattr(listener.factory, "prepare", None)
-            if prepare is not None:
-                await maybeDeferred(prepare)
+        await self._listeners.prepare()
 
     async def listen(self, reactor: Any) -> None:
-        """Bind every listener's endpoint. Raises: what Twisted's endpoints raise."""
-        for listener in self.listeners:
-            endpoint = serverFromString(reactor, listener.endpoint)
-            listener.port = await endpoint.listen(LineFactory(listener.served, self.clock))
+        """Bind every listener's endpoint; none, if one cannot be. Raises: what Twisted's endpoints raise."""
+        await self._listeners.listen(reactor)
 
     async def stop(self) -> None:
         """Stop listening, end all sessions, close the store."""
-        for listener in self.listeners:
-            port, listener.port = listener.port, None
-            if port is not None:
-                await maybeDeferred(port.stopListening)
-        self.cut_all()
-        await DeferredList([listener.factory.shutdown() for listener in self.listeners])
+        await self._listeners.close()
+        await self._listeners.shutdown()
         await self.store.stop()
 
     def cut_all(self) -> None:
         """End every connection at once."""
-        for listener in self.listeners:
-            for connection in list(listener.factory.idle.watched):
-                connection.cut()
+        self._listeners.cut_all()
+
+    def reset(self) -> None:
+        """Be as when it was started: end all connections; forget accounts, mail, faults and sessions.
+
+        Ports and certificates stay; the clock is set back, and what was left to chance comes again.
+        """
+        self.cut_all()
+        self.store.stop()
+        self.clock.restart()
+        self.records.reset()
+        self.trouble.clear(self.seed)
+        self.scenario = None
+        for listener in self.scripts:
+            listener.factory.forget()
+        self.store = self._new_store()
+        self.store.start()
+        self._serve(self._as_started)
+
+    def _serve(self, wanted: Plan) -> None:
+        """Serve something else behind the same ports; connections that stand keep what they have."""
+        before, self._plan = self._plan, wanted
+        try:
+            self._listeners.serve(wanted)
+        except BaseException:
+            self._plan = before
+            raise
+        self._listeners.prepare()
+
+    def connections(self) -> int:
+        """Return how many clients are connected, by whatever protocol."""
+        return self._listeners.connections()
 
     def listener(self, protocol: str = "pop3") -> Listener:
         """Return the first listener of a protocol. Raises: LookupError."""
-        for one in self.listeners:
-            if one.protocol == protocol:
-                return one
-        raise LookupError(f"no listener speaks {protocol};"
-                          f" there are {[one.protocol for one in self.listeners]}")
+        return self._listeners.find(protocol)
 
     def connect(self, protocol: str = "pop3", *, address: Address = LOOPBACK, **more: Any) -> Peer:
         """Return the client's end of a new connection in memory (testing/peers.py)."""
         return Peer(self.listener(protocol).served, clock=getattr(self.clock, "clock", self.clock),
                     address=address, **more)
 
+    async def add_script(self, row: Mapping[str, Any]) -> Listener:
+        """Play a script to whoever connects; see scripted/factory.py for what `row` may have.
+
+        Raises: ConfigurationError; what Twisted's endpoints raise.
+        """
+        return await self._listeners.add_script(row)
+
     # Trouble ------------------------------------------------------------------------------------
 
     def make(self, scenario: Scenario) -> list[int]:
-        """Switch a scenario's faults on in place of all others; return their ids.
+        """Switch a scenario's faults on in place of all others, and its settings; return the faults' ids.
 
-        Raises: ConfigurationError, for a scenario that needs settings that this harness was not made with.
+        Settings are of new connections; those of the scenario before are undone.
+        Raises: ConfigurationError, for settings that are wrong, or that need a harness of their own.
         """
-        problems = [f"settings.{key}: the harness has to be started with it"
-                    for key in missing(scenario.settings, self.config)]
-        if problems:
-            raise ConfigurationError(problems)
+        wanted = self._as_started
+        if scenario.settings:
+            wanted = changed(wanted, scenario.settings, self.folder)
+        if wanted.tables != self._plan.tables:
+            self._serve(wanted)
         self.trouble.clear(scenario.seed or self.seed)
         self.scenario = scenario
         return [self.trouble.add(fault) for fault in scenario.faults]
+
+    async def fill(self, maildrop: str, scenario: Scenario) -> list[str]:
+        """Put the messages into a maildrop that a scenario needs (samples.py); return their unique-ids.
+
+        Raises: LookupError, for a sample that there is not.
+        """
+        from mailgate.testing import samples
+
+        contents = samples.all_contents(scenario.messages)
+        return [await self.add_message(maildrop, one) for one in contents]
 
     def add_fault(self, fault: Fault) -> int:
         """Switch a fault on; return its id."""
@@ -188,6 +201,10 @@ class Harness:
     def remove_behind(self, maildrop: Any, number: int) -> None:
         """Remove a message that a session sees, as a server does that expunges under a session's feet."""
         maildrop.vanish(number)
+
+    def has_vanished(self, maildrop: Any, number: int) -> bool:
+        """Return whether a message that a session sees is gone from the store."""
+        return bool(maildrop._has_lost(number))
 
     # Accounts and mail --------------------------------------------------------------------------
 
@@ -202,8 +219,18 @@ class Harness:
         account = Account(
             name, sdps=sdps, addresses=tuple(addresses) or (() if sdps else (f"{name}@{hostname}",)),
             domains=tuple(domains) or ((f"{name}.{hostname}",) if sdps else ()),
-            verifiers=tuple(hash_password(one.encode(), "PLAIN") for one in passwords))
+            verifiers=self._verifiers(name, passwords))
         await self.store.accounts.add([account])
+
+    def _verifiers(self, name: str, passwords: Sequence[str]) -> tuple[str, ...]:
+        """Return what every mechanism needs: the passwords, and SCRAM keys that cost a test little time."""
+        given = [one.encode() for one in passwords]
+        made = [hash_password(one, "PLAIN") for one in given]
+        for scheme, family in FAMILIES.items():
+            salt = Random(f"{self.seed} {scheme} {name}").randbytes(SCRAM_SALT_OCTETS)
+            made += [f"{{{scheme}}}{family.make_salted(one, salt, LEAST_SCRAM_ITERATIONS).decode()}"
+                     for one in given]
+        return tuple(made)
 
     async def add_message(self, maildrop: str, content: bytes, *, sender: str = "",
                           recipient: str | None = None, unique_id: str | None = None,
@@ -215,7 +242,6 @@ class Harness:
         at = self.clock.seconds() if arrived is None else arrived
         address = recipient or f"{maildrop}@{self.config.hostname}"
         envelope = Envelope(sender.encode(), address.encode(), int(at * 1000))
-        before = {one.unique_id for one in await self.store.scan(maildrop)}
         placement = Placement(maildrop, address.partition("@")[0].lower(), envelope,
                               b"" if as_it_is else preamble(envelope),
                               None if unique_id is None else unique_id.encode(),
@@ -225,25 +251,29 @@ class Harness:
         for outcome in await delivery.commit([placement], all_or_nothing=True):
             if outcome is not None:
                 raise outcome
-        fresh = [one.unique_id for one in await self.store.scan(maildrop) if one.unique_id not in before]
-        return fresh[0].decode()
+        return self.store.latest_id(maildrop).decode()
 
     async def messages(self, maildrop: str) -> list[Listed]:
         """Return what a maildrop holds now."""
         return list(await self.store.scan(maildrop))
 
+    async def contents(self, maildrop: str) -> list[tuple[Listed, bytes]]:
+        """Return what a maildrop holds now, each message with its octets (CRLF, not byte-stuffed)."""
+        octets = self.store.octets_of(maildrop)
+        return [(one, octets[one.unique_id]) for one in await self.store.scan(maildrop)]
 
-def missing(wanted: Mapping[str, Any], config: Config) -> list[str]:
-    """Return the keys of settings that a configuration does not have so."""
-    found = []
-    for table, settings in wanted.items():
-        section = getattr(config, table, None)
-        if isinstance(settings, Mapping):
-            found += [f"{table}.{key}" for key, value in settings.items()
-                      if getattr(section, key, None) != value]
-        elif section != settings:
-            found.append(table)
-    return found
+    def remove_message(self, maildrop: str, unique_id: str) -> None:
+        """Remove a message for good, also from under a session. Raises: LookupError."""
+        if not self.store.discard(maildrop, [unique_id.encode()]):
+            raise LookupError(f"{maildrop} has no message {unique_id}")
+
+    def clear_maildrop(self, maildrop: str) -> None:
+        """Remove all of a maildrop's mail, also from under a session."""
+        self.store.discard(maildrop)
+
+    def lose_leases(self) -> None:
+        """Let every session's lease have run out, as if this server had slept for longer than they last."""
+        self.store.lose_leases()
 
 
 def wait_for(deferred: Deferred[Any]) -> Any:

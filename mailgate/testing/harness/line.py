@@ -23,7 +23,8 @@ class Line(Protocol):
 
     transport: Any
 
-    def __init__(self, inner: Any, clock: Any) -> None:
+    def __init__(self, inner: Any, clock: Any, *, is_client: bool = False) -> None:
+        self._is_client = is_client     # of the connection, and of TLS unless it is said otherwise
         self.protocol = inner           # whom the octets are for: the connection, or TLS in front of it
         self.clock = clock
         self.tls: Any = None
@@ -84,7 +85,7 @@ class Line(Protocol):
 
     def startTLS(self, creator: Any, normal: bool = True) -> None:
         """See ITLSTransport."""
-        begin_tls(self, creator)
+        begin_tls(self, creator, is_client=self._is_client == normal)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Take the one producer that feeds this."""

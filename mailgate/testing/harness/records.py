@@ -1,15 +1,22 @@
-"""What was said on every connection, kept for tests: events, commands, logins, deletions."""
+"""What was said on every connection, kept for tests: events, commands, logins, deletions.
+
+What is secret is known here, and masked in everything that is shown: only the attributes themselves hold it.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from mailgate.testing.harness.discretion import MASK, VERBS, Discretion, Span, cover, united
+from mailgate.testing.scripted.notation import escape_shown
 
 KEPT_SESSIONS = 1000            # the oldest are forgotten
+REPR_OCTETS = 60                # of an event that its repr shows
 KEPT_OCTETS = 4 * 1024 * 1024   # of one session; what comes behind is counted and not kept
-MASK = b"********"
 
 
 class Event(NamedTuple):
@@ -26,14 +33,25 @@ class Event(NamedTuple):
     text: str = ""
     tls: bool = False
     faults: tuple[str, ...] = ()
-    secret: tuple[int, int] | None = None
+    secret: tuple[Span, ...] = ()
 
     def shown(self, secrets: bool = False) -> bytes:
         """Return the octets, what is secret masked."""
-        if self.secret is None or secrets:
-            return self.octets
-        start, end = self.secret
-        return self.octets[:start] + MASK + self.octets[end:]
+        return self.octets if secrets else cover(self.octets, self.secret)
+
+    def as_dict(self, began: float = 0.0, *, secrets: bool = False) -> dict[str, Any]:
+        """Return it as JSON can hold it. `octets` is in base64, `shown` the same as text with escapes.
+
+        `began`: of the session, to count the seconds from.
+        """
+        octets = self.shown(secrets)
+        return {"at": self.at, "after_seconds": round(self.at - began, 6), "who": self.who,
+                "octets": base64.b64encode(octets).decode(), "shown": escape_shown(octets),
+                "text": self.text, "tls": self.tls, "faults": list(self.faults)}
+
+    def __repr__(self) -> str:
+        what = self.text if self.who == "*" else repr(self.shown()[:REPR_OCTETS])
+        return f"<{self.who} {what}{' in TLS' if self.tls else ''}{f' {self.faults}' if self.faults else ''}>"
 
 
 @dataclass
@@ -44,11 +62,35 @@ class Command:
     argument: bytes         # the rest of the line
     at: float
     reply: bytes = b""      # the first line of the reply as it was sent, without its end
+    shown: bytes | None = None      # the argument with what is secret masked; None: nothing is
+    mask: Callable[[bytes], bytes] = field(default=bytes, compare=False)    # masks what is known to be secret
 
     @property
     def succeeded(self) -> bool:
         """Whether the reply was `+OK`."""
         return self.reply.startswith(b"+OK")
+
+    def hide(self, event: Event, discretion: Discretion) -> None:
+        """Know what is secret of the line that the command came in, and of the conversation."""
+        self.mask = discretion.masked
+        if not event.secret:
+            return
+        if event.secret[0][0] == 0 and self.verb.encode() not in VERBS:     # an answer, or it looks like one
+            self.verb, self.argument = "", event.octets.rstrip(b"\r\n")
+        text = event.shown().rstrip(b"\r\n")
+        self.shown = text.partition(b" ")[2] if self.verb else text
+
+    def as_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        shown = self.argument if secrets or self.shown is None else self.shown
+        masked = bytes if secrets else self.mask
+        return {"verb": escape_shown(masked(self.verb.encode())), "argument": escape_shown(masked(shown)),
+                "reply": escape_shown(masked(self.reply)), "at": self.at, "succeeded": self.succeeded}
+
+    def __repr__(self) -> str:
+        argument = self.mask(self.argument if self.shown is None else self.shown)
+        reply = escape_shown(self.mask(self.reply))
+        return f"<{self.verb}{' ' if argument else ''}{escape_shown(argument)}: {reply}>"
 
 
 class LoginTry(NamedTuple):
@@ -59,9 +101,12 @@ class LoginTry(NamedTuple):
     succeeded: bool
 
 
-@dataclass
+@dataclass(repr=False)
 class SessionRecord:
-    """One connection, from its beginning. Tests read it while it goes on, or afterwards."""
+    """One connection, from its beginning. Tests read it while it goes on, or afterwards.
+
+    Another thread than the server's reads a `copy` where it wants that nothing moves.
+    """
 
     number: int             # 1 is the first since the start or the last reset
     protocol: str           # pop3, pop3s, kpop, or the name of a scripted listener
@@ -72,12 +117,17 @@ class SessionRecord:
     logins: list[LoginTry] = field(default_factory=list)
     user: str | None = None             # who is logged in, or was
     tls: bool = False                   # the connection is inside TLS now
+    tls_details: str = ""               # version and cipher, once a handshake is done
+    server_name: str | None = None      # that the client named in its handshake (SNI)
     retrieved: list[str] = field(default_factory=list)     # unique-ids whose content was sent whole
     deleted: list[str] = field(default_factory=list)       # unique-ids that QUIT removed for good
     ended: float | None = None
     end: str = ""                       # how: "QUIT", "the client hung up", "cut by fault close" ...
+    octets_heard: int = 0               # that the client said, inside TLS as outside
+    octets_said: int = 0                # that the server did
     octets_kept: int = 0
     octets_left_out: int = 0            # that were said and are not kept
+    discretion: Discretion = field(default_factory=Discretion, compare=False)
 
     @property
     def verbs(self) -> list[str]:
@@ -91,23 +141,78 @@ class SessionRecord:
 
     def said(self, who: str) -> bytes:
         """Return all octets of one side: "C" or "S"."""
-        return b"".join(event.octets for event in self.events if event.who == who)
+        return b"".join(event.octets for event in list(self.events) if event.who == who)
+
+    def __repr__(self) -> str:
+        state = self.end if self.ended is not None else "open"
+        return f"<session {self.number}, {self.protocol}: {' '.join(self.verbs)}; {state}>"
+
+    def copy(self) -> SessionRecord:
+        """Return what is there now, which does not change any more."""
+        return replace(self, events=list(self.events), commands=[replace(one) for one in list(self.commands)],
+                       logins=list(self.logins), retrieved=list(self.retrieved), deleted=list(self.deleted))
+
+    def masked_events(self) -> list[Event]:
+        """Return the events; what repeats a secret in pieces, or before it was known, is masked too."""
+        events = list(self.events)
+        for who in ("C", "S"):
+            _mark_repeated(events, who, self.discretion)
+        masked = self.discretion.masked_text
+        return [event._replace(text=masked(event.text)) if event.text else event for event in events]
+
+    def as_dict(self, *, secrets: bool = False, events: bool = True) -> dict[str, Any]:
+        """Return it as JSON can hold it, times in seconds since 1970. Without `events`, a summary."""
+        text = str if secrets else self.discretion.masked_text
+        told = {
+            "number": self.number, "protocol": self.protocol, "peer": self.peer, "began": self.began,
+            "ended": self.ended, "open": self.open, "end": text(self.end), "tls": self.tls,
+            "tls_details": self.tls_details, "server_name": self.server_name,
+            "user": None if self.user is None else text(self.user),
+            "logins": [{"name": text(one.name), "mechanism": one.mechanism, "succeeded": one.succeeded}
+                       for one in list(self.logins)],
+            "commands": [one.as_dict(secrets=secrets) for one in list(self.commands)],
+            "retrieved": list(self.retrieved), "deleted": list(self.deleted),
+            "octets_heard": self.octets_heard, "octets_said": self.octets_said,
+            "octets_left_out": self.octets_left_out}
+        if events:
+            told["events"] = [one.as_dict(self.began, secrets=secrets) for one in (
+                list(self.events) if secrets else self.masked_events())]
+        return told
+
+
+def _mark_repeated(events: list[Event], who: str, discretion: Discretion) -> None:
+    """Find secrets in the whole of what one side said, and mark them in its events."""
+    places = [index for index, event in enumerate(events) if event.who == who]
+    found = united(discretion.found(b"".join(events[index].octets for index in places)))
+    at = 0
+    for index in places:
+        event = events[index]
+        end = at + len(event.octets)
+        inside = [(max(first, at) - at, min(last, end) - at) for first, last in found
+                  if first < end and last > at]
+        if inside:
+            events[index] = event._replace(secret=united([*event.secret, *inside]))
+        at = end
 
 
 Watcher = Callable[[SessionRecord, "Event | None"], object]
 
 
 class Records:
-    """All sessions since the start or the last reset; the oldest are forgotten after a thousand."""
+    """All sessions since the start or the last reset; the oldest are forgotten after a thousand.
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    Written in one thread; others iterate, and copy records, at any time.
+    """
+
+    def __init__(self, seconds: Callable[[], float], *, kept_octets: int = KEPT_OCTETS) -> None:
         self._seconds = seconds
+        self._kept_octets = kept_octets         # of one session
         self._sessions: deque[SessionRecord] = deque(maxlen=KEPT_SESSIONS)
         self._count = 0
         self.watchers: list[Watcher] = []       # told of each event; of a beginning and an end with None
 
     def __iter__(self) -> Iterator[SessionRecord]:
-        return iter(list(self._sessions))
+        return iter(self._sessions.copy())      # in one step: others may begin meanwhile
 
     def __len__(self) -> int:
         return self._count
@@ -121,22 +226,37 @@ class Records:
         return record
 
     def note(self, record: SessionRecord, who: str, octets: bytes = b"", text: str = "",
-             faults: tuple[str, ...] = (), secret: tuple[int, int] | None = None) -> None:
-        """Add an event to a record."""
-        room = max(0, KEPT_OCTETS - record.octets_kept)
+             faults: tuple[str, ...] = (), secret: Span | None = None) -> Event:
+        """Add an event to a record, and return it.
+
+        What looks like a secret is known to be one; `secret` says of more of the octets that they are. Octets
+        may come in any pieces.
+        """
+        spans: tuple[Span, ...] = ()
+        if who == "C":
+            spans = record.discretion.heard(octets, in_exchange=secret is not None and secret[0] == 0)
+            record.octets_heard += len(octets)
+        elif who == "S":
+            spans = record.discretion.said(octets)
+            record.octets_said += len(octets)
+        room = max(0, self._kept_octets - record.octets_kept)
         if len(octets) > room:
             record.octets_left_out += len(octets) - room
             octets = octets[:room]
-            secret = None if secret is None or secret[1] > room else secret
         record.octets_kept += len(octets)
-        event = Event(self._seconds(), who, octets, text, record.tls, faults, secret)
+        if secret is not None:
+            spans = (*spans, secret)
+        spans = united((first, min(last, len(octets))) for first, last in spans)
+        text = record.discretion.masked_text(text) if text else text
+        event = Event(self._seconds(), who, octets, text, record.tls, faults, spans)
         record.events.append(event)
         self._tell(record, event)
+        return event
 
     def end(self, record: SessionRecord, how: str) -> None:
         """Note that a connection is gone."""
         if record.ended is None:
-            record.ended, record.end = self._seconds(), how
+            record.ended, record.end = self._seconds(), record.discretion.masked_text(how)
             self._tell(record, None)
 
     def reset(self) -> None:
@@ -147,3 +267,6 @@ class Records:
     def _tell(self, record: SessionRecord, event: Event | None) -> None:
         for watcher in list(self.watchers):
             watcher(record, event)
+
+
+__all__ = ["MASK", "Command", "Event", "LoginTry", "Records", "SessionRecord"]

@@ -7,182 +7,255 @@ client pipelines, and a fault can meet it.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from mailgate.net.connection import LATER
 from mailgate.net.kpop import KPOPProtocol
-from mailgate.net.pop3_protocol import POP3Protocol
-from mailgate.pop3.effects import NOTHING, Commit, Fetch, LogIn, Turn
+from mailgate.pop3.effects import NOTHING, START_TLS, Turn
+from mailgate.testing.harness.flights import close_beneath
+from mailgate.testing.harness.learning import Learning
 from mailgate.testing.harness.outlet import Outlet
-from mailgate.testing.harness.records import Command, LoginTry
-from mailgate.testing.trouble.active import Met, outcome_of
-from mailgate.testing.trouble.model import GREETING, Instead, Octets, Step
+from mailgate.testing.harness.records import Command
+from mailgate.testing.harness.reply import Reply, claimed_name, meaning
+from mailgate.testing.harness.unsent import unsent_octets
+from mailgate.testing.trouble.active import count
+from mailgate.testing.trouble.model import GREETING, RESPONSE, End, Instead, Octets
 from mailgate.wire.shown import shown
 
-LINE_OCTETS = 1024 * 1024       # what has no end by then is given to the session as it is
-BACKLOG_OCTETS = 256 * 1024     # commands that may wait; then what comes is left with the client
+COMMANDS_A_TURN = 200           # then other connections have theirs
+TEARING_TURNS = 500             # of the clock's `apart`: so long a client may take to read what comes before
 
 
-class Reply:
-    """The answer to one command while it is made."""
-
-    __slots__ = ("command", "met", "held", "gathered")
-
-    def __init__(self, command: Command, met: list[Met]) -> None:
-        self.command = command
-        self.met = met
-        self.held = any(kind.rework or kind.deliver for kind, _ in met)     # until it is whole
-        self.gathered = b""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the faults that have a hand in it."""
-        return tuple(occasion.fault.label for _, occasion in self.met)
-
-
-class Troubled(POP3Protocol):
+class Troubled(Learning):
     """One connection; its factory has a `harness` (harness/core.py)."""
 
     def __init__(self, factory: Any) -> None:
         super().__init__(factory)
-        harness = factory.harness
-        self._harness = harness
-        self._records = harness.records
-        self.record = harness.records.begin(factory.shown_as)
-        self._given: Counter[str] = Counter()       # verbs, how often
-        self._inbox = b""
+        self.record = self._records.begin(factory.shown_as)
+        self._inbox = bytearray()
+        self._searched = 0                          # octets of it that hold no line end
+        self._line_head = b""                       # of a line whose beginning the session has
         self._feeding = False
+        self._fed_later: Any = None                 # the delayed call that feeds on
         self._reply: Reply | None = None
+        self._finishing: Reply | None = None        # while faults rework it
         self._wants_close = False
         self._wants_tls: tuple[Any, Any] | None = None
-        self._said_ahead: bytes | None = None       # a command that was carried out before the client said it
+        self._ahead: tuple[bytes,
+                           tuple[str, ...]] | None = None    # to be carried out unasked
+        self._out_already: tuple[bytes, Command] | None = None      # that was
+        self._reply_ahead: tuple[bytes, tuple[str, ...]] | None = None
+        self._muted = False                         # the next command's reply is out already
+        self._rather: bytes | None = None           # is carried out in place of the present command
         self._hung_up = False                       # the client's half is closed
-        self._how = ""                              # the connection ended, where we know
-        self._outlet = Outlet(harness.clock, self._leave_octets, self._end_by_fault, self._idle_again)
+        self._challenged = False                    # the client's next line is no command
+        self._tearing: Any = None                   # the delayed call that looks whether all is out
+        self._outlet = Outlet(self._harness.clock, self._leave_octets, self._end_by_fault, self._idle_again)
 
     # In ---------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Greet, in whatever way."""
+        self._know_peer()
+        self._begin_greeting()
+        super().connectionMade()
+
+    def _know_peer(self) -> None:
         peer = self.transport.getPeer()
         self.record.peer = f"{getattr(peer, 'host', None)}:{getattr(peer, 'port', '')}"
         self.record.tls = self.factory.at_once
-        self._begin_reply(GREETING, b"")
-        super().connectionMade()
+
+    def _begin_greeting(self) -> None:
+        greeting = self._begin_reply(GREETING, b"")
+        greeting.held = greeting.held or any(kind.instead for kind, _ in greeting.met)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets; commands are given to the session one by one."""
+        if self._closing and len(self._inbox) > self.factory.policy.limits.backlog_octets:
+            return
         self._inbox += data
         self._heard = self.factory.clock.seconds()
-        self._read_on(len(self._inbox) <= BACKLOG_OCTETS)
+        self._outlet.heard()
         self._feed()
 
     def readConnectionLost(self) -> None:
         """The client has closed its half: it is told when everything that came before is answered."""
         self._hung_up = True
-        self._feed()
+        if self._outlet.stalled:                # nothing will be written that tells whether it is there
+            self._how = "the client hung up"
+            super().cut()
+        else:
+            self._feed()
 
     def _feed(self) -> None:
         """Give the session what it can take now."""
-        if self._feeding:
+        if self._feeding or self._fed_later is not None:
             return
         self._feeding = True
         try:
-            while self._can_take():
-                line = self._next_line()
-                if line is None:
+            for _ in range(COMMANDS_A_TURN):
+                if not self._feed_one():
                     break
-                self._take(line)
+            else:
+                self._fed_later = self.factory.clock.callLater(0, self._feed_on)
         finally:
             self._feeding = False
-        self._read_on(len(self._inbox) <= BACKLOG_OCTETS)
-        if self._hung_up and self._can_take():
+        self._bound_backlog(0)
+        if self._hung_up and self._can_take() and self._fed_later is None:
             self._hung_up = False
-            super().readConnectionLost()
+            self._client_is_through()
+
+    def _feed_on(self) -> None:
+        self._fed_later = None
+        self._feed()
+
+    def _feed_one(self) -> bool:
+        """Have one command carried out; False: there is none, or it is not its time."""
+        if not self._can_take():
+            return False
+        if self._ahead is not None:
+            self._take_ahead()
+            return True
+        line = self._next_line()
+        if line is None:
+            self._pass_beginning()
+            return False
+        self._take(line)
+        return True
 
     def _can_take(self) -> bool:
         return (self._reply is None and self._outlet.idle and self._wants_tls is None
                 and self._handshake is None
                 and not (self._wants_close or self._closing or self.transport is None))
 
+    def _bound_backlog(self, pending: int) -> None:
+        """Read on unless so much waits for its turn that it is better left with the client."""
+        waits = self._fed_later is not None or not self._can_take()
+        self._read_on(not waits or len(self._inbox) <= self.factory.policy.limits.backlog_octets)
+
     def _next_line(self) -> bytes | None:
-        end = self._inbox.find(b"\n") + 1
+        end = self._inbox.find(b"\n", self._searched) + 1
         if not end:
-            if not self._inbox or (len(self._inbox) < LINE_OCTETS and not self._hung_up):
-                return None
-            end = len(self._inbox)
-        line, self._inbox = self._inbox[:end], self._inbox[end:]
+            self._searched = len(self._inbox)
+            return None
+        line = bytes(self._inbox[:end])
+        del self._inbox[:end]
+        self._searched = 0
         return line
+
+    def _pass_beginning(self) -> None:
+        """Give the session the beginning of a line that is too long already, or will have no end."""
+        limits = self.factory.policy.limits
+        if not self._inbox or not (
+                self._hung_up or len(self._inbox) > 2 * max(limits.auth_line_octets, limits.line_octets)):
+            return
+        octets = self._take_inbox()
+        self._line_head = self._line_head or octets
+        self._records.note(self.record, "C", octets, secret=self._meaning(octets)[2])
+        super().dataReceived(octets)
+
+    def _take_inbox(self) -> bytes:
+        octets = bytes(self._inbox)
+        self._inbox.clear()
+        self._searched = 0
+        return octets
+
+    def _client_is_through(self) -> None:
+        """The client said all it wants, and closed its half; all is answered."""
+        self._how = self._how or "the client hung up"
+        if self._session.logged_in or self._session.pending:
+            super().readConnectionLost()
+        else:                           # the service cuts; here, what was said may have to wait
+            self._half_closed = True
+            self._close()
+
+    # Commands ---------------------------------------------------------------------------------
 
     def _take(self, line: bytes) -> None:
         """Have one line of the client's answered."""
-        verb, argument, secret = self._meaning(line)
-        self._records.note(self.record, "C", line, secret=secret)
-        if self._said_ahead is not None:
-            ahead, self._said_ahead = self._said_ahead, None
-            if ahead == line.rstrip(b"\r\n"):
-                return                      # its answer is out already
-        reply = self._begin_reply(verb, argument)
-        instead = self._instead(reply)
-        if instead is None:
-            if verb == "STLS":              # what follows it in clear is the session's to judge
-                line, self._inbox = line + self._inbox, b""
-            super().dataReceived(line)
+        head, self._line_head = self._line_head, b""
+        verb, argument, secret = self._meaning(head + line)
+        event = self._records.note(self.record, "C", line, secret=None if head else secret)
+        if self._is_out_already(line):
+            return
+        reply = self._begin_reply(verb, argument, line.rstrip(b"\r\n"))
+        reply.command.hide(event, self.record.discretion)
+        reply.instead = self._instead(reply)
+        reply.muted, self._muted = self._muted, False
+        rather, self._rather = self._rather, None
+        if reply.instead is None or reply.instead.execute:
+            super().dataReceived(line if rather is None or head else rather + b"\r\n")
             self._settle()
         else:
-            self._send(instead.reply)
+            self._send(reply.instead.reply)
             self._finish_reply()
-            if instead.then_end:
-                self._close()
+
+    def _take_ahead(self) -> None:
+        """Carry out what the client has not said yet."""
+        assert self._ahead is not None
+        (line, labels), self._ahead = self._ahead, None
+        verb, argument, _ = self._meaning(line)
+        command = Command(verb, argument, self.factory.clock.seconds())
+        self._out_already = line, command
+        self._reply = Reply(command, [])
+        self._reply.also = labels
+        super().dataReceived(line + b"\r\n")
+        self._settle()
+
+    def _is_out_already(self, line: bytes) -> bool:
+        """Whether this was carried out before the client said it."""
+        if self._out_already is None:
+            return False
+        (ahead, command), self._out_already = self._out_already, None
+        if ahead.upper() != line.strip().upper():
+            return False
+        self.record.commands.append(command)
+        return True
 
     def _meaning(self, line: bytes) -> tuple[str, bytes, tuple[int, int] | None]:
         """Return verb, argument, and what of the line is secret."""
-        text = line.rstrip(b"\r\n")
-        if self._session._exchange is not None:
-            return "", text, (0, len(text)) if text != b"*" else None
-        word, _, argument = text.partition(b" ")
-        verb = shown(word.upper())
-        start = len(word) + 1
-        if verb == "PASS":
-            return verb, argument, (min(start, len(text)), len(text))
-        if verb in ("AUTH", "APOP") and b" " in argument:
-            return verb, argument, (start + argument.index(b" ") + 1, len(text))
-        return verb, argument, None
+        return meaning(line, response=bool(
+            self._session._exchange is not None or self._challenged or self._takers))
 
     # Replies ----------------------------------------------------------------------------------
 
-    def _begin_reply(self, verb: str, argument: bytes) -> Reply:
-        self._given[verb] += 1
+    def _begin_reply(self, verb: str, argument: bytes, line: bytes = b"") -> Reply:
+        self._accepting = False
+        self._fetched = None
         command = Command(verb, argument, self.factory.clock.seconds())
         if verb != GREETING:
             self.record.commands.append(command)
-        user = self.record.user
-        if verb == "USER":
-            user = shown(argument)
+        meant = verb or RESPONSE
+        count(self._given, meant, b"" if meant in ("PASS", "AUTH", "APOP", RESPONSE) else argument)
+        user = self.record.user or claimed_name(meant, argument) or self._named
         met = self._harness.trouble.meeting(
-            self.record.number, self.record.protocol, user or self._named, verb, argument,
-            self._given[verb], self, tls=self.record.tls)
+            self.record.number, self.record.protocol, user, meant, argument,
+            self._given[meant], self, tls=self.record.tls, given=self._given, line=line)
         self._reply = reply = Reply(command, met)
         return reply
-
-    @property
-    def _named(self) -> str | None:
-        """Who the latest USER said he was."""
-        name = self._session._name if self._session is not None else None
-        return None if name is None else shown(name)
 
     def _instead(self, reply: Reply) -> Instead | None:
         for kind, occasion in reply.met:
             if kind.before is not None:
                 kind.before(occasion)
+        if self._takers:
+            taker, labels = self._takers.pop()
+            if (instead := taker(reply.command.argument)) is not None:
+                # who answers here is not met here again
+                reply.met = [(kind, one) for kind, one in reply.met if one.fault.label not in labels]
+                reply.also = labels
+                return instead
         for kind, occasion in reply.met:
             if kind.instead is not None and (instead := kind.instead(occasion)) is not None:
                 return instead
         return None
+
+    def _labels_now(self) -> tuple[str, ...]:
+        reply = self._reply or self._finishing
+        return () if reply is None else reply.labels
 
     def _run(self, turn: Turn = NOTHING) -> None:
         super()._run(turn)
@@ -200,20 +273,42 @@ class Troubled(POP3Protocol):
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        if reply.held:
-            octets = outcome_of(reply.met, reply.gathered)
-            steps: list[Step] = [Octets(octets)] if octets else []
-            for kind, occasion in reply.met:
-                if kind.deliver is not None:
-                    steps = kind.deliver(occasion, steps)
-            reply.command.reply = octets.partition(b"\n")[0].rstrip(b"\r")
-            self._labels = reply.labels
+        if reply.command.verb == GREETING:
+            reply.instead = self._instead(reply)
+            self._rather = None
+        if reply.is_held:
+            self._finishing = reply
+            steps = reply.outcome()
+            self._finishing = None
             if not any(isinstance(step, Octets) for step in steps):
                 self._records.note(self.record, "*", text="nothing is said", faults=reply.labels)
-            self._outlet.put(steps)
+            self._outlet.put(steps, reply.labels)
+        self._outlet.finish()
+        if self._fetched is not None and not reply.is_whole:
+            self._fetched = None
+        self._note_challenge(reply)
+        self._answer_ahead()
+        if reply.instead is not None and reply.instead.then_end:
+            self._close()
         self._go_on_behind()
 
-    _labels: tuple[str, ...] = ()
+    def _answer_ahead(self) -> None:
+        if self._reply_ahead is not None:
+            (octets, labels), self._reply_ahead = self._reply_ahead, None
+            self._outlet.put([Octets(octets)], labels)
+            self._outlet.finish()
+            self._muted = True
+
+    def _note_challenge(self, reply: Reply) -> None:
+        """What was said decides whether the client's next line is a response, whatever the session thinks."""
+        said, exchange = reply.command.reply, self._session._exchange
+        if not (reply.labels or exchange is not None or self._challenged):
+            return
+        self._challenged = reply.command.verb in ("AUTH", "") and said[:1] == b"+" and said[:3] != b"+OK"
+        if reply.labels and said and not self._challenged and exchange is not None:
+            self._session._exchange = self._session._refusal = None
+
+    # Out --------------------------------------------------------------------------------------
 
     def _send(self, data: bytes) -> None:
         """Let octets leave: there is no other way out of the session."""
@@ -221,22 +316,31 @@ class Troubled(POP3Protocol):
             return
         reply = self._reply
         if reply is None:
-            self._labels = ()
-            self._outlet.put([Octets(data)])
-        elif reply.held:
-            reply.gathered += data
+            self._outlet.send(data)
+        elif reply.is_held:
+            reply.gathered.append(data)
         else:
-            if not reply.command.reply:
-                reply.command.reply = data.partition(b"\n")[0].rstrip(b"\r")
-            self._labels = reply.labels
-            self._outlet.put([Octets(data)])
+            reply.first(data)
+            self._outlet.send(data, reply.labels)
 
     def _leave_octets(self, octets: bytes) -> None:
+        self._labels = self._outlet.labels
         if self.transport is not None:
             self._records.note(self.record, "S", octets, faults=self._labels)
             self.transport.write(octets)
 
+    def pauseProducing(self) -> None:
+        """The client takes nothing at the moment."""
+        super().pauseProducing()
+        self._outlet.pause()
+
+    def resumeProducing(self) -> None:
+        """The client has taken everything."""
+        super().resumeProducing()
+        self._outlet.resume()
+
     def _idle_again(self) -> None:
+        self._heard = self._began = self.factory.clock.seconds()    # until now it was our turn
         self._go_on_behind()
         self._feed()
 
@@ -244,16 +348,34 @@ class Troubled(POP3Protocol):
         """Do what waited for the last octets to leave."""
         if not self._outlet.idle or self._reply is not None:
             return
+        if self._fetched is not None:
+            self.record.retrieved.append(self._fetched)
+            self._fetched = None
         if self._wants_tls is not None:
             (session, turn), self._wants_tls = self._wants_tls, None
-            self.record.tls = True
-            self._records.note(self.record, "*", text="TLS begins")
-            super()._begin_tls(session, turn)
+            self._start_tls(session, turn)
         elif self._wants_close and not self._closing:
-            self._outlet.flush()
+            self._outlet.flush_all()
             super()._close()
 
+    def _start_tls(self, session: Any, turn: Any) -> None:
+        self._outlet.flush_all()
+        if self._inbox:                 # came in clear while the answer to STLS was on its way
+            self._how = "octets behind STLS"
+            self.cut()
+            return
+        self.record.tls = True
+        self._records.note(self.record, "*", text="TLS begins")
+        super()._begin_tls(session, turn)
+
     # The end ----------------------------------------------------------------------------------
+
+    def _turn_over(self, how: Any, octets: list[bytes]) -> None:
+        if how is START_TLS and self._inbox:    # was said in clear behind STLS
+            self._how = "octets behind STLS"
+            self.cut()
+        else:
+            super()._turn_over(how, octets)
 
     def _begin_tls(self, session: Any, turn: Any) -> None:
         self._wants_tls = session, turn
@@ -266,6 +388,11 @@ class Troubled(POP3Protocol):
         self._settle()
         self._go_on_behind()
 
+    def tick(self, now: float) -> None:
+        """See POP3Protocol.tick. While a fault keeps the client waiting it is our turn."""
+        if self._outlet.idle or self._congested or self._closing:
+            super().tick(now)
+
     def cut(self) -> None:
         """See Connection.cut."""
         self._how = self._how or "cut by the server"
@@ -274,74 +401,63 @@ class Troubled(POP3Protocol):
 
     def dismiss(self) -> None:
         """See POP3Protocol.dismiss; who is kept waiting by a fault is cut."""
-        if self._outlet.idle:
-            super().dismiss()
-        else:
+        if self._closing or self._committing:
+            return
+        if not self._outlet.idle:
             self.cut()
+            return
+        if self._session is not None and self._session.asking:
+            self._reply = None                  # nobody waits for it any more
+        super().dismiss()
 
-    def _end_by_fault(self, torn: bool) -> None:
-        self._records.note(self.record, "*", text="reset" if torn else "closed", faults=self._labels)
-        self._how = f"{'reset' if torn else 'closed'} by fault {', '.join(self._labels)}"
-        if torn:
-            super().cut()
+    def _end_by_fault(self, step: End) -> None:
+        self._tell_end_by("reset" if step.torn else "closed", self._outlet.labels)
+        if step.torn:
+            self._closing = True
+            self._tear()
+        elif step.silent and self.record.tls:
+            self._closing = True
+            close_beneath(self.transport)
         else:
             super()._close()
+
+    def _tear(self, turns: int = TEARING_TURNS) -> None:
+        """Tear the connection, once the client has what was sent: a reset would overtake it."""
+        self._tearing = None
+        if self.transport is None:
+            return
+        if turns and unsent_octets(self.transport):
+            self._tearing = self._harness.clock.apart(lambda: self._tear(turns - 1))
+        else:
+            super().cut()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See POP3Protocol.connectionLost."""
         self._outlet.clear()
-        self._reply = None
+        for call in (self._fed_later, self._tearing):
+            if call is not None and call.active():
+                call.cancel()
+        self._fed_later = self._tearing = self._reply = None
+        if self._inbox:                     # was not taken any more
+            self._records.note(self.record, "C", self._take_inbox())
+        if reason.check(ConnectionAborted):
+            self._how = self._how or "cut by the server"
         super().connectionLost(reason)
         self._records.end(self.record, self._how or "the client hung up")
 
-    # What is learnt of the session ------------------------------------------------------------
-
-    def _go_on(self, result: object) -> None:
-        self._note_login(result)
-        super()._go_on(result)
-
-    def _begin(self, ask: Any) -> object:
-        if isinstance(ask, LogIn):
-            self._claim = shown(ask.claim.name), self._session.mechanism.decode("ascii", "replace")
-        elif isinstance(ask, Fetch) and ask.body_lines is None and self._maildrop is not None:
-            self.record.retrieved.append(self._maildrop.listing.unique_id(ask.number - 1).decode())
-        elif isinstance(ask, Commit) and self._maildrop is not None:
-            listing = self._maildrop.listing
-            self._marked = [listing.unique_id(number - 1).decode() for number in sorted(ask.marked)]
-        return super()._begin(ask)
-
-    _claim: tuple[str, str] | None = None
-    _marked: list[str] | None = None
-
-    def _note_login(self, result: object) -> None:
-        if self._claim is not None:
-            (name, mechanism), self._claim = self._claim, None
-            good = self._maildrop is not None
-            if good or isinstance(result, BaseException):
-                self.record.logins.append(LoginTry(name, mechanism, good))
-            if good:
-                self.record.user = name
-
-    def _perform(self, ask: Any) -> object:
-        result = super()._perform(ask)
-        if result is not LATER:
-            self._note_login(result)
-        return result
-
-    async def _commit(self, ask: Commit) -> None:
-        await super()._commit(ask)
-        self.record.deleted.extend(self._marked or ())
-
     # trouble.model.Surroundings ---------------------------------------------------------------
 
-    def remove_message(self, number: int) -> None:
+    def say_ahead(self, line: bytes) -> None:
         """See Surroundings."""
-        if self._maildrop is not None:
-            self._harness.remove_behind(self._maildrop, number)
+        self._ahead = line.strip(), self._labels_now()
 
-    def say_instead_of(self, line: bytes) -> None:
+    def answer_ahead(self, reply: bytes) -> None:
         """See Surroundings."""
-        self._said_ahead = line
+        self._reply_ahead = reply, self._labels_now()
+
+    def have_command(self, line: bytes) -> None:
+        """See Surroundings."""
+        self._rather = line
 
 
 class TroubledPOP3(Troubled):
@@ -351,9 +467,45 @@ class TroubledPOP3(Troubled):
 class TroubledKPOP(Troubled, KPOPProtocol):
     """POP3 behind a Kerberos ticket. What the ticket's exchange says is neither recorded nor troubled."""
 
+    def connectionMade(self) -> None:
+        """Wait: the client begins."""
+        self._know_peer()
+        KPOPProtocol.connectionMade(self)
+
     def dataReceived(self, data: bytes) -> None:
         """Take octets of the exchange, or of POP3 behind it."""
         if self._exchange is None:
             super().dataReceived(data)
         else:
             KPOPProtocol.dataReceived(self, data)
+
+    def readConnectionLost(self) -> None:
+        """See KPOPProtocol.readConnectionLost."""
+        if self._exchange is None:
+            super().readConnectionLost()
+        else:
+            KPOPProtocol.readConnectionLost(self)
+
+    def _send(self, data: bytes) -> None:
+        if self._exchange is None:
+            super()._send(data)
+        else:
+            KPOPProtocol._send(self, data)
+
+    def _refused(self, failure: Failure) -> None:
+        self._records.note(self.record, "*", text=f"ticket refused: {shown(str(failure.value))}")
+        super()._refused(failure)
+
+    def _begin_pop3(self) -> None:
+        """Greet; what the client has said already is taken as any of its commands."""
+        assert self._exchange is not None
+        rest = self._exchange.rest
+        self._exchange._buffer.clear()
+        half_closed, self._half_closed = self._half_closed, False
+        self._records.note(self.record, "*", text=f"ticket of {self.principal}")
+        self._begin_greeting()
+        super()._begin_pop3()
+        if rest:
+            self.dataReceived(rest)
+        if half_closed:
+            self.readConnectionLost()

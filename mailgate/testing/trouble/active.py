@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 
 from mailgate.testing.trouble.kinds import KINDS
 from mailgate.testing.trouble.model import EVERY, GREETING, TLS, Fault, Kind, Occasion, Surroundings
+from mailgate.wire.shown import shown
+
+MOST_WORDS = 3      # of an argument that a fault can name and have counted
 
 Met = tuple[Kind, Occasion]
 
@@ -48,8 +51,13 @@ class Trouble:
         return self._met[fault_id]
 
     def meeting(self, session: int, protocol: str, user: str | None, verb: str, argument: bytes,
-                occurrence: int, around: Surroundings, *, tls: bool = False) -> list[Met]:
-        """Return what acts now, in the order in which it was switched on; each is counted as having acted."""
+                occurrence: int, around: Surroundings, *, tls: bool = False,
+                given: Mapping[str, int] | None = None, line: bytes = b"") -> list[Met]:
+        """Return what acts now, in the order in which it was switched on; each is counted as having acted.
+
+        `occurrence` counts the verb, `given` whatever a fault may name (see `count`), this time included.
+        Chance depends on the fault and on what its session says, not on other sessions.
+        """
         met: list[Met] = []
         for fault_id, fault in list(self._faults.items()):
             kind = KINDS[fault.do]
@@ -61,15 +69,18 @@ class Trouble:
                 continue
             if fault.user is not None and fault.user != user:
                 continue
+            if fault.tls is not None and fault.tls is not tls:
+                continue
             if not _is_meant(fault, kind, verb, argument):
                 continue
-            if fault.occurrence and occurrence not in fault.occurrence:
+            if fault.occurrence and _occurrence(fault, kind, occurrence, given) not in fault.occurrence:
                 continue
             random = Random(f"{self.seed} {fault_id} {session} {verb} {occurrence}")
             if fault.probability < 1 and random.random() >= fault.probability:
                 continue
             self._met[fault_id] += 1
-            met.append((kind, Occasion(fault, session, verb, argument, occurrence, random, around, tls)))
+            met.append((kind,
+                        Occasion(fault, session, verb, argument, occurrence, random, around, tls, line)))
         return met
 
 
@@ -79,7 +90,27 @@ def _is_meant(fault: Fault, kind: Kind, verb: str, argument: bytes) -> bool:
             return verb in kind.commands
         return verb not in (GREETING, TLS)
     word, blank, rest = fault.command.partition(" ")
-    return word == verb and (not blank or argument == rest.encode())
+    wanted = rest.encode().split()      # "TOP 3" is any TOP of message 3
+    return word == verb and (not blank or argument.split()[:len(wanted)] == wanted)
+
+
+def count(given: Counter[str], verb: str, argument: bytes) -> None:
+    """Count a command of a session in all ways in which a fault may name it: any, TOP, TOP 3, TOP 3 10."""
+    if verb not in (GREETING, TLS):
+        given[EVERY] += 1
+    given[verb] += 1
+    words = [verb, *[shown(word) for word in argument.split()[:MOST_WORDS]]]
+    for end in range(2, len(words) + 1):
+        given[" ".join(words[:end])] += 1
+
+
+def _occurrence(fault: Fault, kind: Kind, occurrence: int, given: Mapping[str, int] | None) -> int:
+    """Return how often a session has now given what the fault names."""
+    if given is None:
+        return occurrence
+    if fault.command == EVERY and kind.commands:
+        return sum([given.get(verb, 0) for verb in kind.commands])
+    return given.get(" ".join(fault.command.split()), 0)
 
 
 def outcome_of(faults: Iterable[Met], reply: bytes) -> bytes:

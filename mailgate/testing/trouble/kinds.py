@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mailgate.testing.trouble import delivery, refusals
+from mailgate.testing.trouble import (
+    content,
+    delivery,
+    exchanges,
+    greetings,
+    handshakes,
+    listings,
+    refusals,
+    stories,
+    wording,
+)
 from mailgate.testing.trouble.model import Kind
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*refusals.KINDS, *delivery.KINDS)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (
+    *refusals.KINDS, *delivery.KINDS, *wording.KINDS, *content.KINDS, *listings.KINDS, *handshakes.KINDS,
+    *exchanges.KINDS, *greetings.KINDS, *stories.KINDS)}

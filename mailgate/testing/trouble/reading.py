@@ -13,7 +13,7 @@ from typing import Any
 from mailgate.errors import ConfigurationError
 from mailgate.testing.trouble import values
 from mailgate.testing.trouble.kinds import KINDS
-from mailgate.testing.trouble.model import REQUIRED, Fault, Kind, Scenario
+from mailgate.testing.trouble.model import GREETING, REQUIRED, RESPONSE, TLS, Fault, Kind, Scenario
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,12 +37,13 @@ def _probability(value: Any) -> float:
 
 def _command(value: Any) -> str:
     word, blank, rest = values.text(value).partition(" ")
-    return (word if word in ("greeting", "tls") else word.upper()) + blank + rest
+    return (word if word in (GREETING, TLS, RESPONSE) else word.upper()) + blank + rest
 
 
 WHEN: Mapping[str, Reader] = {
     "command": _command, "session": _numbers, "occurrence": _numbers, "user": values.text,
-    "protocol": values.text, "probability": _probability, "times": values.whole(1), "name": values.text}
+    "protocol": values.text, "tls": values.switch, "probability": _probability, "times": values.whole(1),
+    "name": values.text}
 
 
 def read_fault(table: Mapping[str, Any], where: str = "fault") -> Fault:
@@ -109,7 +110,13 @@ def _fault(table: Any, where: str, problems: list[str]) -> Fault | None:
     known = _read(rest, {**WHEN, **{name: row[0] for name, row in kind.settings.items()}}, where, problems)
     problems += [f"{where}.{name}: is missing" for name, (_, default) in kind.settings.items()
                  if default is REQUIRED and name not in rest]
-    return _made(kind, known) if len(problems) == before else None
+    if len(problems) > before:
+        return None
+    fault = _made(kind, known)
+    problem = kind.check(fault.settings) if kind.check is not None else ""
+    if problem:
+        problems.append(f"{where}.{problem}")
+    return None if problem else fault
 
 
 def _made(kind: Kind, known: Mapping[str, Any]) -> Fault:

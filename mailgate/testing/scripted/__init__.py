@@ -1,0 +1,1 @@
+"""Servers that are nothing but a written conversation: what no fault covers, and recordings of real ones."""
