@@ -78,6 +78,7 @@ pass_settings = click.make_pass_decorator(Settings)
     "store": "mailgate.cli.stores:store",
     "check": "mailgate.cli.checking:check",
     "conformance": "mailgate.cli.conformance:conformance",
+    "harness": "mailgate.cli.harness:harness",
 }, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", "path", metavar="FILE", envvar=VARIABLE, type=click.Path(),
               help=f"The configuration; else ${VARIABLE}, {', '.join(PLACES)}.")

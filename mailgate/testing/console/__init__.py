@@ -1,0 +1,1 @@
+"""The harness's console: sessions as they happen, mail, faults and scenarios, in a browser."""
