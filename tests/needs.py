@@ -20,6 +20,7 @@ PACKAGES = {     # Debian's package, where it is not named as the program
     "saslpasswd2": "sasl2-bin libsasl2-modules-db", "dpkg-deb": "dpkg", "apt-get": "apt",
     "dotlockfile": "liblockfile-bin", "lockfile": "procmail", "dovecot-lda": "dovecot-core",
     "couriertcpd": "courier-base", "couriertls": "courier-base",
+    "node": "nodejs", "java": "default-jdk-headless",
     "slapadd": "slapd", "ldapmodify": "ldap-utils",
     "fail2ban-regex": "fail2ban", "fail2ban-client": "fail2ban"}
 

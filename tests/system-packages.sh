@@ -3,12 +3,13 @@
 # Elsewhere say what is missing; the tests that need it are skipped and name the same command.
 set -eu
 missing=""
-for program in fetchmail curl mpop openssl sqlite3 strace; do
+for program in fetchmail curl mpop openssl sqlite3 strace chromium; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 for pair in krb5kdc:krb5-kdc kdb5_util:krb5-kdc kadmin.local:krb5-admin-server kinit:krb5-user unshare:util-linux \
     fail2ban-regex:fail2ban haproxy:haproxy slapd:slapd ldapmodify:ldap-utils gcc:gcc pop3d:mailutils-pop3d \
-    saslpasswd2:sasl2-bin dotlockfile:liblockfile-bin procmail:procmail pgbouncer:pgbouncer; do
+    saslpasswd2:sasl2-bin dotlockfile:liblockfile-bin procmail:procmail pgbouncer:pgbouncer \
+    node:nodejs java:default-jdk-headless; do
     (PATH="$PATH:/usr/sbin:/sbin"; command -v "${pair%%:*}" >/dev/null 2>&1) || missing="$missing ${pair#*:}"
 done
 # A mail server wants a program that sends: the smallest there is, unless one is there.

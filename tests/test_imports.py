@@ -48,6 +48,8 @@ RULES = {
     "formats": Rule(BASE | {"wire"}),
     "importing": Rule(BASE | {"interfaces", "wire", "formats"}, ZOPE_TWISTED),
     "conformance": Rule(BASE),      # not even wire: it shares no framing with what it judges
+    # what a browser shows of a service: it watches connections, whatever they speak
+    "console": Rule(BASE | {"interfaces", "wire", "net", "clients", *ROOMS}, ZOPE_TWISTED | {"wsproto"}),
     "trouble": Rule(BASE | {"wire"}, {"tomli"}),      # what can go wrong on command: no socket, no Twisted
 }
 TOP = ("tap", "service", "workers", "compat", "assembly", "cli", "demo")      # these join all the others

@@ -48,6 +48,8 @@ class InstalledTests(SynchronousTestCase):
         self.assertTrue(self.run_([self.folder / "venv/bin/mailgate", "--version"]).startswith("mailgate "))
         where = self.run_([self.python, "-c", "import mailgate; print(mailgate.__file__)"]).strip()
         self.assertTrue(Path(where).is_relative_to(self.folder), where)
+        count = "from mailgate.testing import scenarios; print(len(scenarios.names()))"
+        self.assertGreater(int(self.run_([self.python, "-c", count])), 60)
         service = self.folder / "service"
         self.run_([self.folder / "venv/bin/mailgate", "init", service])     # its SQL is there too
         self.run_([self.folder / "venv/bin/mailgate", "-c", service / "mailgate.toml", "check"])

@@ -55,7 +55,9 @@ class _Conversation(socketserver.StreamRequestHandler):
                 return
             if verb == b"DATA":
                 self.wfile.write(b"354 go on\r\n")
-                self.server.taken.append(Taken(sender, tuple(recipients), self._content()))
+                if (content := self._content()) is None:
+                    return
+                self.server.taken.append(Taken(sender, tuple(recipients), content))
             elif verb == b"EHLO":
                 self.wfile.write(b"250-sink\r\n250-8BITMIME\r\n")
             elif found := _PATH.match(line):
@@ -65,5 +67,11 @@ class _Conversation(socketserver.StreamRequestHandler):
                     recipients.append(found[1])
             self.wfile.write(b"250 yes\r\n")
 
-    def _content(self) -> bytes:
-        return b"".join(line.removeprefix(b".") for line in iter(self.rfile.readline, b".\r\n"))
+    def _content(self) -> bytes | None:
+        """Return a message's content, or None where the client hung up before its end: it is not taken."""
+        lines = []
+        for line in self.rfile:
+            if line == b".\r\n":
+                return b"".join(lines)
+            lines.append(line.removeprefix(b"."))
+        return None

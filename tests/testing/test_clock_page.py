@@ -1,0 +1,41 @@
+"""The examples of the manual's pages on time and on Twisted are tests that pass."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailgate.testing import memory, server, showing
+from mailgate.testing.kdc import Realm
+from tests.running import ROOT
+
+LOADED = memory, server, showing        # a run in this process forgets what it has loaded; this stays
+PAGES = {name: (ROOT / "docs" / "testing" / f"{name}.rst").read_text(encoding="utf-8")
+         for name in ("clock", "twisted")}
+_BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", re.MULTILINE)
+
+pytest_plugins = ["pytester"]
+
+
+class PageTests(SynchronousTestCase):
+    @pytest.fixture(autouse=True)
+    def _pytester(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+
+    def test_examples(self) -> None:
+        blocks = {f"test_{name}_{number}": textwrap.dedent(block)
+                  for name, page in PAGES.items() for number, block in enumerate(_BLOCK.findall(page))}
+        self.assertEqual(len(blocks), 6)
+        self.pytester.makepyfile(**blocks)
+        done = self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "--strict-markers")
+        done.assert_outcomes(passed=sum(block.count("def test_") for block in blocks.values()))
+
+    def test_names(self) -> None:
+        """What a server in memory and a realm have is told of."""
+        shared = set(vars(server.Face))
+        for kind, page in ((memory.MemoryServer, "twisted"), (Realm, "clock")):
+            names = [name for name in vars(kind) if not name.startswith("_") and name not in shared]
+            self.assertEqual([name for name in names if not re.search(rf"\b{name}\b", PAGES[page])], [])
