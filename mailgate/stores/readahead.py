@@ -14,6 +14,8 @@ CAPACITY_OCTETS = 16 * 1024 * 1024
 ENTRY_OCTETS = 200              # what an entry costs beside its content
 LONGEST_RUN = 32                # messages
 FIRST_RUN = 8                   # messages, of a client that begins at the first: it will want the others
+# The same of what is small however large the messages are: headers, envelopes. A trip costs as much as thirty.
+LONGEST_RUN_OF_SMALL, FIRST_RUN_OF_SMALL, GROWTH_OF_SMALL = 64, 16, 4
 LARGEST_RUN_OCTETS = 256 * 1024
 
 T = TypeVar("T")
@@ -56,8 +58,8 @@ class Course:
     """How one session goes through its messages, and how many to read at once next time.
 
     The run doubles while the client goes on in order in the same way (`kind`: whole messages, or
-    TOP with one number of lines) and starts again when it does not: with one message, or with
-    FIRST_RUN where a client begins at the first.
+    TOP with one number of lines; headers alone grow faster) and starts again when it does not: with one
+    message, or with FIRST_RUN where a client begins at the first.
     """
 
     __slots__ = ("kind", "_next", "_run", "_end")
@@ -98,16 +100,17 @@ class Course:
 
     def run_of_small(self, index: int, count: int) -> range:
         """Return the indexes to read now where size does not matter; there are `count` in all."""
-        self._run = self._next_run(index)
+        self._run = self._next_run(index, GROWTH_OF_SMALL, LONGEST_RUN_OF_SMALL, FIRST_RUN_OF_SMALL)
         self._end = min(index + self._run, count)
         return range(index, self._end)
 
-    def _next_run(self, index: int) -> int:
-        """Return how many to read: twice as many as before, or one when what was read ahead gave way.
+    def _next_run(self, index: int, growth: int = 2, longest: int = LONGEST_RUN,
+                  first: int = FIRST_RUN) -> int:
+        """Return how many to read: so many times as many as before; one when what was read ahead gave way.
 
         Where more sessions read ahead than there is room for, each would else read all of it again
         and again.
         """
         if index < self._end:
             return 1
-        return min(self._run * 2, LONGEST_RUN) or (FIRST_RUN if index == 0 else 1)
+        return min(self._run * growth, longest) or (first if index == 0 else 1)

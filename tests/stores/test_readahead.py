@@ -11,8 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailgate.stores.readahead import (
     ENTRY_OCTETS,
     FIRST_RUN,
+    FIRST_RUN_OF_SMALL,
     LARGEST_RUN_OCTETS,
     LONGEST_RUN,
+    LONGEST_RUN_OF_SMALL,
     Course,
     ReadAhead,
 )
@@ -104,14 +106,14 @@ class CourseTests(SynchronousTestCase):
                          [range(2), range(2, 6)])
 
     def test_sizes_need_not_matter(self) -> None:
-        """Envelopes are all small."""
+        """Envelopes and headers are all small: few trips, each for many."""
         course = Course()
         lengths = []
         index = 0
         while index < 100:
             lengths.append(len(course.run_of_small(index, 100)))
             index += lengths[-1]
-        self.assertEqual(lengths, [FIRST_RUN, 16, 32, 32, 12])
+        self.assertEqual(lengths, [FIRST_RUN_OF_SMALL, LONGEST_RUN_OF_SMALL, 20])
 
     def test_another_kind_or_place_starts_again(self) -> None:
         """And what was read ahead for the old course is told, to be forgotten."""
@@ -149,4 +151,4 @@ class EvictionTests(SynchronousTestCase):
             lengths.append(len(course.run(index, sizes, 1000)))
         self.assertEqual([8, 16, 1], lengths)
         self.assertEqual(2, len(course.run(11, sizes, 1000)))
-        self.assertEqual([4, 1], [len(course.run_of_small(13, 100)), len(course.run_of_small(14, 100))])
+        self.assertEqual([8, 1], [len(course.run_of_small(13, 100)), len(course.run_of_small(14, 100))])

@@ -66,7 +66,10 @@ class SqlMaildrop:
             waiting: Deferred[Content] = Deferred()
             self._coming[index].append(waiting)
             return waiting
-        run = self._contents.run(index, self.listing.sizes, max(self._inline_octets, SMALL_OCTETS))
+        if body_lines == 0:
+            run = self._contents.run_of_small(index, len(self.listing))
+        else:
+            run = self._contents.run(index, self.listing.sizes, max(self._inline_octets, SMALL_OCTETS))
         return self._read_rows(read_bodies, run, body_lines == 0).addCallback(
             self._take_bodies, run, body_lines)
 
