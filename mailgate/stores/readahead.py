@@ -14,7 +14,7 @@ CAPACITY_OCTETS = 16 * 1024 * 1024
 ENTRY_OCTETS = 200              # what an entry costs beside its content
 LONGEST_RUN = 32                # messages
 FIRST_RUN = 8                   # messages, of a client that begins at the first: it will want the others
-# The same of what is small however large the messages are: headers, envelopes. A trip costs as much as thirty.
+# The same of what is small whatever its message is: headers, envelopes. A trip costs as much as thirty.
 LONGEST_RUN_OF_SMALL, FIRST_RUN_OF_SMALL, GROWTH_OF_SMALL = 64, 16, 4
 LARGEST_RUN_OCTETS = 256 * 1024
 
