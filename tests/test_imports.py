@@ -54,7 +54,7 @@ RULES = {
 }
 TOP = ("tap", "service", "workers", "compat", "assembly", "cli", "demo")      # these join all the others
 # the harness joins all, as a service does
-RULES["testing"] = Rule({*RULES, "top"}, ZOPE_TWISTED | {"cryptography", "OpenSSL", "pytest"})
+RULES["testing"] = Rule({*RULES, "top"}, ZOPE_TWISTED | {"cryptography", "OpenSSL", "pytest", "wsproto"})
 ANYTHING = Rule({*RULES, "top"}, ZOPE_TWISTED | {"click", "OpenSSL", "attrs"})
 
 

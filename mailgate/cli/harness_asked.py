@@ -74,9 +74,11 @@ def read_scenario(name: str) -> Scenario:
         try:
             return scenarios.load(name)
         except LookupError as fault:
-            raise click.UsageError(f"--scenario: {fault.args[0]}.") from None
+            words = fault.args[0]
+            raise click.UsageError(f"--scenario: {words}{'' if words.endswith('?') else '.'}") from None
+    text = _text(name)
     try:
-        return parse_scenario(_text(name), Path(name).stem)
+        return parse_scenario(text, Path(name).stem)
     except ConfigurationError as fault:
         raise ConfigurationError([f"{name}: {problem}" for problem in fault.problems]) from fault
 

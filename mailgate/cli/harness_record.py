@@ -22,7 +22,6 @@ from mailgate.testing.scripted.writing import CONTENT, KEEP, script_of
 
 KEPT_OCTETS = 1024 * 1024 * 1024    # of one session
 TIMEOUT_SECONDS = 30                # for the server to be reached
-PRIVATE = 0o600                     # mail of somebody's may be in it
 
 
 @click.command()
@@ -110,7 +109,8 @@ async def _record(reactor: Any, wanted: Wanted, paper: Paper, folder: Path, sess
         if sessions is not None and paper.count >= sessions and not enough.called:
             enough.callback(None)
 
-    factory = RelayFactory(way, reactor, Records(reactor.seconds, kept_octets=KEPT_OCTETS), ended, tell)
+    records = Records(reactor.seconds, kept_octets=KEPT_OCTETS, kept_events=None)
+    factory = RelayFactory(way, reactor, records, ended, tell)
     reactor.addSystemEventTrigger("before", "shutdown", factory.cut_all)
     port = await serverFromString(reactor, f"tcp:{wanted.listen}:interface=127.0.0.1").listen(factory)
     paper.announce({"host": port.getHost().host, "port": port.getHost().port,
@@ -164,8 +164,12 @@ class Paper:
 
     def _write(self, path: Path, text: str) -> None:
         """Put a whole file in place of what is there."""
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "w", encoding="utf-8",
-                  newline="\n") as file:
-            file.write(text)
-        os.replace(fresh, path)
+        # a name that nobody knows before, and rights for its owner alone: the folder may be anybody's
+        descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            os.replace(fresh, path)
+        except BaseException:
+            os.unlink(fresh)
+            raise

@@ -1,7 +1,8 @@
 """What happens on a service's sessions, over a WebSocket, as it happens.
 
 Nothing is queued: a watcher is told, a few times a second, what the sessions that changed have come to,
-and the new lines of the one session that it looks at. Who takes nothing is told later, and no less.
+and the new lines of the one session that it looks at. Who takes nothing is told later, and no less than is
+known then.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
+from mailgate.console.parting import said
 from mailgate.console.watched import Watch, Watched
 
 TELL_SECONDS = 0.15         # between two pieces of news for one watcher
 WORDS_CHARACTERS = 100      # that a watcher may say at once
+HEARD_OCTETS = 64 * 1024    # from a watcher, pings too, between two things that it says; then it is cut off
 SESSIONS_AT_ONCE = 500      # of which one piece of news tells
 LINES_AT_ONCE = 500
 NOT_WANTED, GOING_AWAY = 1008, 1001     # codes of closing (RFC 6455 section 7.4.1)
@@ -59,12 +62,16 @@ class Feed:
         self._paused = False
         self._due: Any = None
         self._changed: dict[int, Watched] = {}      # since the last news
+        self._many = 2 * SESSIONS_AT_ONCE           # with more of them, those that are forgotten are left out
         self._looks_at: int | None = None
         self._next = 0                              # index of the line that it has not seen
 
     def changed(self, session: Watched) -> None:
         """Be told that something changed."""
         self._changed[session.number] = session
+        if len(self._changed) > self._many:     # it has taken nothing for long
+            self._changed = {number: one for number, one in self._changed.items() if not one.forgotten}
+            self._many = 2 * max(SESSIONS_AT_ONCE, len(self._changed))
         self._soon()
 
     def _soon(self) -> None:
@@ -80,8 +87,9 @@ class Feed:
         lines, more = self._new_lines()
         if lines is not None:
             news["lines"] = lines
-        if lines is not None or numbers:
-            self._transport.sendTextMessage(json.dumps(news))
+        if (lines is not None or numbers) and not said(self._transport.sendTextMessage, json.dumps(news)):
+            self._end()     # it said goodbye
+            return
         if more or self._changed:
             self._soon()
 
@@ -102,7 +110,7 @@ class Feed:
         """End it."""
         self._end()
         self._transport.detachProducer()
-        self._transport.loseConnection(code)
+        said(self._transport.loseConnection, code)
 
     def _end(self) -> None:
         self._open = False
@@ -121,6 +129,7 @@ class Feed:
         """Tell of all sessions."""
         self._transport.detachProducer()        # the HTTP channel, which has nothing more to say
         self._transport.attachProducer(self)
+        self._transport.transport.room = HEARD_OCTETS
         self._open = True
         self._changed = {session.number: session for session in self._feeds.watch}
         self._feeds.add(self)
@@ -128,6 +137,7 @@ class Feed:
 
     def textMessageReceived(self, message: str) -> None:
         """Take which session is looked at: `{"look": 17}`, or null."""
+        self._transport.transport.room = HEARD_OCTETS
         try:
             wanted = json.loads(message[:WORDS_CHARACTERS])["look"]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -151,12 +161,14 @@ class Feed:
     # IPushProducer ------------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """The watcher is slow."""
+        """The watcher is slow, and is not heard: it would be answered, if only by pongs."""
         self._paused = True
+        self._transport.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """It has caught up."""
         self._paused = False
+        self._transport.transport.resumeProducing()
         if self._changed or self._looks_at is not None:
             self._soon()
 

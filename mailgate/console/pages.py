@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from twisted.web.error import UnsupportedMethod
 from twisted.web.resource import Resource
 
 TYPES: Mapping[str, str] = {
@@ -51,7 +52,38 @@ def refuse(request: Any, code: int, words: str) -> bytes:
     return answer_json(request, {"status": code, "detail": words}, code)
 
 
-class File(Resource):
+class Ours(Resource):
+    """Something whose refusals are ours as well: Twisted's own pages carry none of the headers."""
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        """Return what is at a path where nothing was put."""
+        return Nothing()
+
+    def render(self, request: Any) -> Any:
+        """Answer a request. To HEAD without a body, which Twisted would log."""
+        try:
+            answer = super().render(request)
+        except UnsupportedMethod as fault:
+            request.setHeader("Allow", b", ".join(fault.allowedMethods))
+            return refuse(request, 405, "this cannot be done here")
+        if request.method == b"HEAD" and isinstance(answer, bytes):
+            request.setHeader("Content-Length", str(len(answer)))
+            return b""
+        return answer
+
+
+class Nothing(Resource):
+    """There is no such thing, and nothing below it."""
+
+    isLeaf = True
+
+    def render(self, request: Any) -> bytes:
+        """Say so."""
+        answer = refuse(request, 404, "there is no such page")
+        return b"" if request.method == b"HEAD" else answer
+
+
+class File(Ours):
     """One file, read when it is made."""
 
     isLeaf = True
@@ -68,7 +100,7 @@ class File(Resource):
         return self._octets
 
 
-class Files(Resource):
+class Files(Ours):
     """All files of some folders that a browser may have."""
 
     def __init__(self, *folders: Path) -> None:
@@ -79,7 +111,7 @@ class Files(Resource):
                     self.putChild(path.name.encode(), File(path))
 
 
-class SignIn(Resource):
+class SignIn(Ours):
     """Where a browser shows the token, and gets a cookie for it; DELETE lets the cookie go."""
 
     isLeaf = True

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
@@ -15,7 +15,9 @@ from twisted.web.websocket import WebSocketResource
 
 from mailgate.console.access import Access
 from mailgate.console.feed import Feeds
-from mailgate.console.pages import SHARED, File, Files, SignIn, answer_json, refuse
+from mailgate.console.handshake import problem_of
+from mailgate.console.pages import SHARED, File, Files, Ours, SignIn, answer_json, refuse
+from mailgate.console.parting import said
 from mailgate.console.watched import Watch
 from mailgate.errors import MailgateError
 
@@ -77,10 +79,27 @@ class ConsoleSite(Site):
         """Write nothing: what is worth a line is told by the service."""
 
 
+class Connection(ProtocolWrapper):
+    """A browser's connection. `room`: octets that it may still send; None: what reads HTTP sees to that."""
+
+    room: int | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take octets, unless they are too many: a message may be without end."""
+        if self.room is not None:
+            self.room -= len(data)
+            if self.room < 0:
+                self.transport.abortConnection()        # type: ignore[union-attr]
+                return
+        if not said(super().dataReceived, data):        # a ping behind our goodbye wants an answer
+            self.transport.abortConnection()        # type: ignore[union-attr]
+
+
 class ConsoleFactory(WrappingFactory):
     """What listens for the site: no more than so many connections, and a `shutdown`."""
 
     noisy = False
+    protocol = Connection
 
     def __init__(self, facts: Facts, access: Access, watch: Watch, clock: Any) -> None:
         self._feeds = Feeds(watch, clock)
@@ -100,7 +119,7 @@ class ConsoleFactory(WrappingFactory):
 
 def make_root(facts: Facts, access: Access, feeds: Feeds) -> Resource:
     """Return the tree."""
-    root = Root()
+    root = Ours()
     page = File(SHARED / "index.html")
     root.putChild(b"", page)
     root.putChild(b"static", Files(SHARED))
@@ -109,24 +128,6 @@ def make_root(facts: Facts, access: Access, feeds: Feeds) -> Resource:
     root.putChild(b"maildrops", Maildrops(facts, access))
     root.putChild(b"live", Live(access, feeds))
     return root
-
-
-class Nothing(Resource):
-    """There is no such thing, and nothing below it."""
-
-    isLeaf = True
-
-    def render(self, request: Any) -> bytes:
-        """Say so."""
-        return refuse(request, 404, "there is no such page")
-
-
-class Root(Resource):
-    """What has all pages below it."""
-
-    def getChild(self, path: bytes, request: Any) -> Resource:
-        """Return what is at a path where nothing was put."""
-        return Nothing()
 
 
 class Closed(Resource):
@@ -211,4 +212,6 @@ class Live(Closed):
 
     def show(self, request: Any) -> Any:
         """Answer who is let in. A browser says where its page is from, and is judged by that before."""
+        if problem := problem_of(request):
+            return refuse(request, 400, f"the WebSocket's handshake is wrong: {problem}")
         return self._socket.render_GET(request)

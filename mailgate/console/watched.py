@@ -42,6 +42,7 @@ class Watched:
     ended: float | None = None
     lines: deque[Line] = field(default_factory=deque)
     said: int = 0               # lines, those that are forgotten too
+    forgotten: bool = False
 
     def summary(self) -> dict[str, Any]:
         """Return all but the lines, for JSON."""
@@ -112,3 +113,4 @@ class Watch:
     def _forget(self, session: Watched) -> None:
         """Let a session's lines go; its places in the order stay until their turn comes."""
         session.lines.clear()
+        session.forgotten = True

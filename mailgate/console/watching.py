@@ -26,6 +26,11 @@ from mailgate.pop3.known import KnownSession
 from mailgate.pop3.session import Session, Table
 
 HIDDEN = b"********"
+# That a client may name, served or not; what else stands behind AUTH may be a secret.
+MECHANISMS = frozenset(
+    b"PLAIN LOGIN EXTERNAL ANONYMOUS GSSAPI GS2-KRB5 GSS-SPNEGO NTLM CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1"
+    b" SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS SCRAM-SHA-512 SCRAM-SHA-512-PLUS XOAUTH2"
+    b" OAUTHBEARER OTP SKEY SRP KERBEROS_V4".split())
 _STATUS = (b"+OK", b"-ERR")
 
 Tell = Callable[[str, bytes], None]
@@ -54,9 +59,12 @@ def command_shown(line: bytes) -> bytes:
         return word
     if verb == b"PASS":
         return word + b" " + HIDDEN
-    if verb in (b"AUTH", b"APOP"):
-        first, more, _ = rest.partition(b" ")
-        return b" ".join([word, first, HIDDEN]) if more else word + b" " + first
+    first, more, _ = rest.partition(b" ")
+    if verb == b"AUTH":     # some clients leave the mechanism out
+        named = [first] if first.upper() in MECHANISMS else []
+        return b" ".join([word, *named, *([HIDDEN] if more or not named else [])])
+    if verb == b"APOP":     # or the name
+        return b" ".join([word, first, HIDDEN] if more else [word, HIDDEN])
     return word + blank + rest
 
 

@@ -39,12 +39,14 @@ class IdleClock:
         self._clock = clock
         # no LoopingCall: it imports the global reactor, and so installs one, whatever clock it is given
         self._next: IDelayedCall | None = None
+        self._began = 0.0       # when it began to tick: late ticks do not make the next ones late
 
     def add(self, connection: Watched) -> None:
         """Begin to tick for a connection."""
         self.watched.add(connection)
         if self._next is None:
-            self._next = self._clock.callLater(self._tick_seconds, self._tick)
+            self._began = self._clock.seconds()
+            self._wait()
 
     def discard(self, connection: Watched) -> None:
         """Forget a connection; the last one stops the clock."""
@@ -53,8 +55,14 @@ class IdleClock:
             self._next.cancel()
             self._next = None
 
+    def _wait(self) -> None:
+        """Wait until the next tick is due."""
+        since = self._clock.seconds() - self._began
+        ticks = max(0, int(since // self._tick_seconds)) + 1
+        self._next = self._clock.callLater(ticks * self._tick_seconds - since, self._tick)
+
     def _tick(self) -> None:
-        self._next = self._clock.callLater(self._tick_seconds, self._tick)
+        self._wait()
         now = self._clock.seconds()
         for connection in list(self.watched):
             try:

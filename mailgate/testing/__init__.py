@@ -19,14 +19,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mailgate.testing.face import ActiveFault, Face, HeldClock, Maildrop, Message
+    from mailgate.testing.face import Face, HeldClock
     from mailgate.testing.harness.records import Command, Event, LoginTry, SessionRecord
+    from mailgate.testing.maildrops import Maildrop, Message
     from mailgate.testing.memory import MemoryServer
     from mailgate.testing.server import Server, ServerProblem, TooLate
+    from mailgate.testing.switches import ActiveFault
     from mailgate.testing.trouble.model import Fault, Scenario
 
 _PLACES = {
-    "ActiveFault": "face", "Face": "face", "HeldClock": "face", "Maildrop": "face", "Message": "face",
+    "ActiveFault": "switches", "Face": "face", "HeldClock": "face", "Maildrop": "maildrops",
+    "Message": "maildrops",
     "Command": "harness.records", "Event": "harness.records", "LoginTry": "harness.records",
     "SessionRecord": "harness.records", "MemoryServer": "memory", "Server": "server",
     "ServerProblem": "server", "TooLate": "server", "Fault": "trouble.model", "Scenario": "trouble.model",

@@ -7,154 +7,24 @@ runs it in memory and without a thread. Both are a `Face`; they differ in how a 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from email.message import Message as EmailMessage
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mailgate.testing.harness.core import CA_FILE, Harness
 from mailgate.testing.harness.records import LoginTry, SessionRecord
+from mailgate.testing.maildrops import Call, Maildrop
+from mailgate.testing.switches import ActiveFault, scenario_of
 from mailgate.testing.trouble.model import Fault, Scenario
-from mailgate.testing.trouble.reading import parse_scenario, read_fault, read_scenario
+from mailgate.testing.trouble.reading import read_fault
 
 if TYPE_CHECKING:   # loaded by who plays scripts
     from mailgate.testing.scripted.face import Scripted
     from mailgate.testing.scripted.model import Script
 
-Call = Callable[..., Any]       # a function of the harness and its arguments; waits until it is done
 Address = tuple[str, int]       # host and port
 Mark = dict[int, tuple[SessionRecord, int]]     # of each session, by its identity: how many events it had
-Mail = bytes | str | EmailMessage | Path        # what is taken for a message
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message that a maildrop holds."""
-
-    number: int             # 1..n, as a session that begins now lists it
-    unique_id: str
-    octets: int             # CRLF line ends, before byte-stuffing
-    sender: str             # reverse-path of the envelope; empty for the null sender
-    recipient: str          # forward-path
-    arrived: float          # seconds since 1970
-    content: bytes = field(repr=False)      # CRLF line ends, not byte-stuffed
-
-    @property
-    def email(self) -> EmailMessage:
-        """The content, parsed."""
-        from email import message_from_bytes, policy  # takes its time, which few tests need to spend
-
-        return message_from_bytes(self.content, policy=policy.default)
-
-
-class Maildrop:
-    """One maildrop of a harness, by its name. It need not exist before something is added to it."""
-
-    def __init__(self, call: Call, harness: Harness, name: str) -> None:
-        self._call = call
-        self._harness = harness
-        self.name = name
-
-    def add(self, message: Mail, *, sender: str = "", recipient: str | None = None,
-            unique_id: str | None = None, arrived: float | datetime | None = None,
-            age: float | None = None) -> str:
-        """Put a message in; return its unique-id.
-
-        A text is the message, in UTF-8; a Path is the file that has it. `arrived`: a date, or seconds since
-        1970, by the harness's clock; or `age`, seconds before now. `recipient`: the envelope's, which decides
-        who sees the message at an SDPS host; left out, NAME@hostname.
-        Raises: OverQuota; what else the store raises; OSError.
-        """
-        if arrived is not None and age is not None:
-            raise ValueError("a message has either `arrived` or `age`")
-        if age is not None:
-            arrived = self._call(self._harness.clock.seconds) - age
-        elif isinstance(arrived, datetime):
-            arrived = arrived.timestamp()
-        unique: str = self._call(self._harness.add_message, self.name, octets_of(message), sender=sender,
-                                 recipient=recipient, unique_id=unique_id, arrived=arrived)
-        return unique
-
-    def add_all(self, messages: Iterable[Mail], **more: Any) -> list[str]:
-        """Put several in, in order; return their unique-ids. See `add` for what can be told of them."""
-        return [self.add(message, **more) for message in messages]
-
-    @property
-    def messages(self) -> list[Message]:
-        """What it holds now, in order."""
-        found = self._call(self._harness.contents, self.name)
-        return [Message(one.number, one.unique_id.decode(), one.octets,
-                        one.envelope.sender.decode("utf-8", "replace"),
-                        one.envelope.recipient.decode("utf-8", "replace"), one.envelope.arrived_ms / 1000,
-                        content) for one, content in found]
-
-    @property
-    def unique_ids(self) -> list[str]:
-        """The unique-ids of what it holds now, in order."""
-        return [one.unique_id.decode() for one in self._call(self._harness.messages, self.name)]
-
-    def remove(self, unique_id: str) -> None:
-        """Remove a message for good, also from under a session. Raises: LookupError."""
-        self._call(self._harness.remove_message, self.name, unique_id)
-
-    def clear(self) -> None:
-        """Remove everything, also from under a session."""
-        self._call(self._harness.clear_maildrop, self.name)
-
-    def __len__(self) -> int:
-        return len(self.unique_ids)
-
-
-class ActiveFault:
-    """A fault that is switched on; as a context manager it is switched off at the end."""
-
-    def __init__(self, call: Call, harness: Harness, fault_id: int, fault: Fault) -> None:
-        self._call = call
-        self._harness = harness
-        self._acted = 0
-        self.id = fault_id
-        self.fault = fault      # what was asked for, read
-
-    @property
-    def on(self) -> bool:
-        """Whether it is on yet: nobody has removed it, or put a scenario in its place."""
-        return bool(self._call(self._is_on))
-
-    @property
-    def acted(self) -> int:
-        """How often it has acted, until it was switched off."""
-        return int(self._call(self._count))
-
-    def remove(self) -> None:
-        """Switch it off. May be called twice."""
-        self._call(self._forget)
-
-    def _is_on(self) -> bool:
-        return self._harness.trouble.faults().get(self.id) is self.fault
-
-    def _count(self) -> int:
-        if self._is_on():
-            self._acted = self._harness.trouble.acted(self.id)
-        return self._acted
-
-    def _forget(self) -> None:
-        if self._is_on():
-            self._count()
-            self._harness.trouble.remove(self.id)
-
-    def __repr__(self) -> str:
-        return f"<fault {self.id}: {self.fault.label}>"
-
-    def __enter__(self) -> ActiveFault:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self.remove()
 
 
 class HeldClock:
@@ -191,10 +61,17 @@ class Face:
     """What Server and MemoryServer have in common. They give `_harness` and `_call`."""
 
     _harness: Harness
+    _stopped = False
 
     def _call(self, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
         """Call a function of the harness; return its result, or that of its Deferred or coroutine."""
         raise NotImplementedError
+
+    def _do(self, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        """Call a function that needs a server which was not stopped. Raises: RuntimeError."""
+        if self._stopped:
+            raise RuntimeError("the server is stopped: what was said can be read yet, and nothing else")
+        return self._call(function, *args, **more)
 
     # Where it is ------------------------------------------------------------------------------
 
@@ -255,7 +132,7 @@ class Face:
 
         Raises: AccountConflict.
         """
-        self._call(self._harness.add_account, name, *passwords, addresses=addresses, domains=domains)
+        self._do(self._harness.add_account, name, *passwords, addresses=addresses, domains=domains)
         return self.maildrop(name)
 
     def host(self, name: str, *passwords: str, domains: Sequence[str] = ()) -> Maildrop:
@@ -263,12 +140,12 @@ class Face:
 
         Raises: AccountConflict.
         """
-        self._call(self._harness.add_account, name, *passwords, domains=domains, sdps=True)
+        self._do(self._harness.add_account, name, *passwords, domains=domains, sdps=True)
         return self.maildrop(name)
 
     def maildrop(self, name: str) -> Maildrop:
         """Return a maildrop by its name: that of its account, or of its SDPS host."""
-        return Maildrop(self._call, self._harness, name)
+        return Maildrop(self._do, self._harness, name)
 
     # What goes wrong --------------------------------------------------------------------------
 
@@ -278,7 +155,7 @@ class Face:
         Raises: ConfigurationError, with every problem.
         """
         made = do if isinstance(do, Fault) else read_fault({"do": do, **settings})
-        return ActiveFault(self._call, self._harness, self._call(self._harness.add_fault, made), made)
+        return ActiveFault(self._call, self._harness, self._do(self._harness.add_fault, made), made)
 
     def scenario(self, scenario: Scenario | Mapping[str, Any] | Path | str, *,
                  maildrops: Sequence[str] = ()) -> list[ActiveFault]:
@@ -286,10 +163,13 @@ class Face:
 
         It is given by its name in the library, as TOML text, as a file, as tables, or itself. The messages
         that it needs are put into the maildrops that are named.
-        Raises: ConfigurationError, with every problem; LookupError, for a name that there is not; OSError.
+        Raises: ConfigurationError, with every problem; LookupError, for a name that there is not; OSError;
+        NoSuchAccount, for a maildrop that is nobody's.
         """
+        if isinstance(maildrops, str):
+            raise TypeError(f"maildrops: names are expected, such as [{maildrops!r}]")
         made = scenario_of(scenario)
-        ids = self._call(self._harness.make, made)
+        ids = self._do(self._harness.make, made)
         for name in maildrops:
             self._call(self._harness.fill, name, made)
         return [ActiveFault(self._call, self._harness, *row) for row in zip(ids, made.faults, strict=True)]
@@ -307,7 +187,7 @@ class Face:
     def lose_leases(self) -> None:
         """Take all open maildrops away from their sessions, as happens to a server that was stopped so long
         that its leases ran out: QUIT is refused and removes nothing, and others may log in meanwhile."""
-        self._call(self._harness.lose_leases)
+        self._do(self._harness.lose_leases)
 
     def settle(self) -> None:
         """Return when what clients have sent until now was read and answered."""
@@ -324,7 +204,7 @@ class Face:
         Raises: ConfigurationError, for a script that means nothing.
         """
         row = {"script": script, "tls": tls, "name": name, "mismatch": mismatch, "events": events}
-        listener = self._call(self._harness.add_script, row)
+        listener = self._do(self._harness.add_script, row)
         return self._scripted(listener)
 
     @property
@@ -403,30 +283,4 @@ class Face:
 
         Ports and certificates stay; the clock is set back, the next session has the number 1.
         """
-        self._call(self._harness.reset)
-
-
-def octets_of(message: Mail) -> bytes:
-    """Return a message's octets; text is UTF-8. Raises: OSError."""
-    if isinstance(message, Path):
-        return message.read_bytes()
-    if isinstance(message, EmailMessage):
-        return message.as_bytes()
-    return message.encode() if isinstance(message, str) else bytes(message)
-
-
-def scenario_of(scenario: Scenario | Mapping[str, Any] | Path | str) -> Scenario:
-    """Return the scenario that is meant.
-
-    Raises: ConfigurationError with every problem; LookupError, for a name that there is not; OSError.
-    """
-    if isinstance(scenario, Scenario):
-        return scenario
-    if isinstance(scenario, Path):
-        return parse_scenario(scenario.read_text(encoding="utf-8"), scenario.stem)
-    if isinstance(scenario, str):
-        from mailgate.testing import scenarios
-
-        # any TOML that says something has an equals sign
-        return parse_scenario(scenario) if "=" in scenario else scenarios.load(scenario)
-    return read_scenario(scenario)
+        self._do(self._harness.reset)

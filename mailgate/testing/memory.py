@@ -79,12 +79,16 @@ class MemoryServer(Face):
     def __init__(self, *, clock: IReactorTime | None = None, settings: Mapping[str, Any] | None = None,
                  protocols: Sequence[str] | None = None, seed: int = 0, held: bool = False,
                  now: float | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mailgate-harness-")
         below = Clock() if clock is None else clock
         self._time: Any = (MemoryClock(below, now=now) if isinstance(below, Clock)
                            else HarnessClock(below, held=held, now=now))
-        self._harness = Harness(self._time, Path(self._folder.name), settings=settings, protocols=protocols,
-                                seed=seed)
+        self._folder = tempfile.TemporaryDirectory(prefix="mailgate-harness-")
+        try:
+            self._harness = Harness(self._time, Path(self._folder.name), settings=settings,
+                                    protocols=protocols, seed=seed)
+        except BaseException:
+            self._folder.cleanup()
+            raise
         self.reactor = MemoryReactor(self._time, self._build)
         names = [str(one.protocol) for one in self._harness.listeners]
         self._ports = {PORTS.get(name, OTHER_PORTS + index): name for index, name in enumerate(names)}
@@ -114,10 +118,11 @@ class MemoryServer(Face):
             self._running = False
             stopped = Deferred.fromCoroutine(self._harness.stop())
             self.flush()
-        return self._call(stopped.addCallback, self._stopped)
+        return self._call(stopped.addCallback, self._clean_up)
 
-    def _stopped(self, _: None) -> None:
+    def _clean_up(self, _: None) -> None:
         self.flush()
+        self._stopped = True
         self._time.stop()
         self._folder.cleanup()
 

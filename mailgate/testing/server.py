@@ -92,6 +92,7 @@ class Server(Face):
         clock = HarnessClock(self._thread.reactor, held=held, now=now)
         harness = Harness(clock, Path(self._folder), settings=settings, protocols=protocols, seed=seed)
         harness.records.watchers.append(self._news.tell)
+        harness.records.counters.append(self._news.tell)
         harness.watchers.append(self._news.tell)
         return harness
 
@@ -133,6 +134,7 @@ class Server(Face):
                 self._call(self._web.stop)
             self._call(self._harness.stop)
             self._call(self._harness.clock.stop)
+        self._stopped = True
         self._remove_folder()
         for words in self._thread.untold_problems(self._known_problems):
             warnings.warn(ServerProblem(words), stacklevel=2)
@@ -170,7 +172,8 @@ class Server(Face):
     def serve_console(self) -> str:
         """Serve the console, and return the address that a browser opens: the token is in it.
 
-        Raises: RuntimeError, if the server does not run, or serves its API without the console already.
+        Raises: RuntimeError, if the server does not run, or serves its API without the console already;
+        ConfigurationError, where the package wsproto is missing.
         """
         if self._web is not None and not self._web.has_console:
             raise RuntimeError("the API is served already, without the console")
@@ -208,12 +211,12 @@ class Server(Face):
 
     @property
     def session(self) -> SessionRecord:
-        """The latest session, when it has ended. Waits for that. Raises: TooLate."""
+        """The latest session, when it has ended. Waits for that, not past `stop`. Raises: TooLate."""
         def ended() -> SessionRecord | None:
             found = self.sessions
             return None if not found or found[-1].open else found[-1]
 
-        return self.wait_for(ended)
+        return self._wait(ended, 0 if self._stopped else WAIT_SECONDS, "an ended session")
 
     def idle(self, seconds: float = WAIT_SECONDS) -> None:
         """Wait until no client is connected, by whatever protocol. Raises: TooLate."""
@@ -221,7 +224,7 @@ class Server(Face):
             self.settle()
             return not self._call(self._harness.connections)
 
-        self.wait_for(nobody, seconds)
+        self._wait(nobody, seconds, "the end of all connections")
 
     def wait_for(self, condition: Callable[[], Found | None], seconds: float = WAIT_SECONDS) -> Found:
         """Wait until a condition holds; return what it returned, which is true.
@@ -229,6 +232,9 @@ class Server(Face):
         It is asked again whenever something has happened at this server, in the thread that waits.
         `seconds` are of the world's time, whatever clock the server has. Raises: TooLate.
         """
+        return self._wait(condition, seconds)
+
+    def _wait(self, condition: Callable[[], Found | None], seconds: float, told: str = "") -> Found:
         end = time.monotonic() + seconds
         while True:
             seen = self._news.count
@@ -237,7 +243,7 @@ class Server(Face):
                 return found
             left = end - time.monotonic()
             if left <= 0:
-                raise TooLate(f"{_told(condition)} not within {seconds:g} seconds; {self._state()}")
+                raise TooLate(f"{told or _told(condition)} not within {seconds:g} seconds; {self._state()}")
             self._news.wait(seen, left)
 
     def _state(self) -> str:

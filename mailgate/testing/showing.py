@@ -150,6 +150,8 @@ def _told(text: str) -> str:
 def _last_rows(record: SessionRecord, secrets: bool) -> Iterator[str]:
     if record.octets_left_out:
         yield f"         * {record.octets_left_out} octets more were said than are kept"
+    if record.events_left_out:
+        yield f"         * {record.events_left_out} events more happened than are kept"
     if record.ended is not None:
         end = record.end if secrets else record.discretion.masked_text(record.end)
         yield f"{record.ended - record.began:8.3f} * the end: {_told(end)}"

@@ -79,8 +79,16 @@ class ProcessCase(SynchronousTestCase):
                                    stdin=subprocess.DEVNULL, cwd=ROOT)
         self.addCleanup(end, process)
         told = self.ready(process)
-        self.addCleanup(kill, told["pid"])
+        self.addCleanup(self.end_other, told["pid"])
         return process, told
+
+    def end_other(self, pid: int) -> None:
+        """End a process that is not our child, if it is there: in order, or else at all."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            if self.gone(pid):
+                return
 
     def gone(self, pid: int) -> bool:
         """Whether a process that is not our child is gone soon."""
@@ -93,16 +101,16 @@ class ProcessCase(SynchronousTestCase):
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
+    """End a process: in order, so that it clears up its folder, or else at all."""
+    process.terminate()
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()
-
-
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def is_there(pid: int) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import poplib
 import re
+import socket
 import stat
 from pathlib import Path
 
@@ -137,6 +139,35 @@ class RunningTests(BrowserTestCase):
         self.assertEqual([(one["name"], one["messages"]) for one in maildrops], [("mrose", 1)])
         with self.assertRaises((ConnectionError, http.client.HTTPException)):
             self.ask("POST", "/session", Content_Length="1000000", Authorization=bearer)
+
+    def test_who_says_too_much(self) -> None:
+        """Who has the token cannot fill the memory either: messages without end, pongs that nobody takes."""
+        head = "\r\n".join(["GET /live HTTP/1.1", f"Host: 127.0.0.1:{self.port}", "Upgrade: websocket",
+                            f"Authorization: Bearer {self.token}", "Connection: Upgrade", "%s",
+                            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""])
+
+        def begun(version: str = "Sec-WebSocket-Version: 13") -> socket.socket:
+            one = socket.create_connection(("127.0.0.1", self.port), 10)
+            self.addCleanup(one.close)
+            one.sendall((head % version).encode())
+            self.answer = one.recv(4096)
+            return one
+
+        begun("X: 1")
+        self.assertIn(b" 400 Bad Request", self.answer)
+        looking = begun()
+        self.assertIn(b" 101 ", self.answer)
+        looking.sendall(b"\x81\x8b\0\0\0\0" + b'{"look": 1}' + b"\x89\x80\0\0\0\0")
+        self.assertEqual(looking.recv(2), b"\x8a\x00")
+        endless = begun()
+        with self.assertRaises(ConnectionError):        # reset, with what was still to be read
+            for first in (b"\x01", *[b"\x00"] * 1000):
+                endless.sendall(first + b"\xfe\x40\x00\0\0\0\0" + bytes(0x4000))
+        looking.sendall(b"\x81\x81\0\0\0\0x" + b"\x89\x80\0\0\0\0")
+        with contextlib.suppress(ConnectionError):
+            while looking.recv(4096):
+                pass
+        self.assertNotIn("Traceback", self.service.log())
 
     def test_page(self) -> None:
         """Signed in by hand, one sees a session while it happens, on a phone too; no secret, no content."""

@@ -18,6 +18,7 @@ from mailgate.assembly.listeners import make_factory
 from mailgate.auth.hashing import Inline
 from mailgate.auth.schemes import hash_password
 from mailgate.config import parse
+from mailgate.console import feed as feed_module
 from mailgate.console import watched
 from mailgate.console.feed import TELL_SECONDS, Feeds
 from mailgate.console.watched import Watch
@@ -112,8 +113,10 @@ class Pop3Tests(WatchedTestCase):
                 ([b"AUTH PLAIN", plain], ["C: AUTH PLAIN", "S: + ********", "C: ********",
                                           "S: +OK maildrop has 1 messages (86 octets)"]),
                 ([b"APOP mrose " + PASSWORD], ["C: APOP mrose ********", "S: -ERR ?"]),
-                ([b"AUTH NOSUCH " + plain, plain],
-                 ["C: AUTH NOSUCH ********", "S: -ERR ?", f"C: (no command: {len(plain)} octets)",
+                ([b"AUTH " + plain], ["C: AUTH ********", "S: -ERR ?"]),
+                ([b"APOP " + PASSWORD], ["C: APOP ********", "S: -ERR ?"]),
+                ([b"AUTH OTP " + plain, plain],
+                 ["C: AUTH OTP ********", "S: -ERR ?", f"C: (no command: {len(plain)} octets)",
                   "S: -ERR command refused"]),
                 ([b"PASS"], ["C: PASS", "S: -ERR command refused"]),
                 ([PASSWORD], [f"C: (no command: {len(PASSWORD)} octets)", "S: -ERR command refused"])):
@@ -181,6 +184,14 @@ class Socket:
     def __init__(self) -> None:
         self.said: list[dict[str, Any]] = []
         self.closed: int | None = None
+        self.transport = self       # what carries it
+        self.heard = True
+
+    def pauseProducing(self) -> None:
+        self.heard = False
+
+    def resumeProducing(self) -> None:
+        self.heard = True
 
     def sendTextMessage(self, text: str) -> None:
         self.said.append(json.loads(text))
@@ -214,9 +225,30 @@ class FeedTests(WatchedTestCase):
         feed.pauseProducing()
         peer.say(b"NONSENSE\r\n" * 3)
         self.clock.advance(5)
-        self.assertEqual(len(transport.said), 2)
+        self.assertEqual((len(transport.said), transport.heard), (2, False))
         feed.resumeProducing()
+        self.assertTrue(transport.heard)
         self.clock.advance(TELL_SECONDS)
         self.assertEqual((len(transport.said), len(transport.said[-1]["lines"]["lines"])), (3, 6))
         feed.textMessageReceived("nonsense")
         self.assertEqual((transport.closed, self.records.watchers), (1008, []))
+
+    def test_asleep(self) -> None:
+        """For a watcher that takes nothing no more sessions are kept than are known; the rest are gone."""
+        feeds, transport = Feeds(self.records, self.clock), Socket()
+        feed = feeds.buildProtocol(None)
+        feed.negotiationStarted(transport)
+        feed.negotiationFinished()
+        feed.pauseProducing()
+        with patch.object(watched, "KEPT_ENDED", 3), patch.object(feed_module, "SESSIONS_AT_ONCE", 10):
+            feed._many = 20
+            open_one = self.connect()
+            for _ in range(100):
+                self.connect().vanish()
+            self.assertLessEqual(len(feed._changed), 21)
+            feed.resumeProducing()
+            for _ in range(10):
+                self.clock.advance(TELL_SECONDS)
+        told = {one["number"] for news in transport.said for one in news["sessions"]}
+        self.assertLessEqual({1, 99, 100, 101}, told)
+        open_one.vanish()

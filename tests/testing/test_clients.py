@@ -89,6 +89,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(self.judged([one, two.replace(b"reader", b"writer")], "12", "", altered=True),
                          ["unharmed"])
         self.assertEqual(self.judged([one, two, b"+OK\nQUIT\n"], "12", ""), ["strange"])
+        self.assertEqual(self.judged([b"+OK 200 octets\n" + one, two], "12", ""), ["altered"])
         self.assertEqual(self.judged([one], "1", "2"), ["missed"])
         self.assertEqual(self.judged([one, two], "1", "2"), ["kept"])
         self.assertEqual(self.judged([one, two[two.index(b"\n\n"):]], "12", ""), ["unharmed"])

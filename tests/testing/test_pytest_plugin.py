@@ -189,10 +189,9 @@ class Runs(SynchronousTestCase):
     def _pytester(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
 
-    def run_tests(self, text: str, *arguments: str, apart: bool = False) -> pytest.RunResult:
+    def run_tests(self, text: str, *arguments: str) -> pytest.RunResult:
         self.pytester.makepyfile(text)
-        run = self.pytester.runpytest_subprocess if apart else self.pytester.runpytest_inprocess
-        return run("-p", "no:cacheprovider", "--strict-markers", *arguments)
+        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "--strict-markers", *arguments)
 
     def parts(self, result: pytest.RunResult) -> dict[str, str]:
         """Return what is reported of each test that failed, by its name."""
@@ -214,10 +213,6 @@ class FixtureTests(Runs):
     def test_fixtures(self) -> None:
         """Functions, classes, unittest's, asyncio; a marker; a server that tests share."""
         self.run_tests(PASSING).assert_outcomes(passed=10)
-
-    def test_global_reactor(self) -> None:
-        """A test that runs Twisted's global reactor has its client there, beside the server's own."""
-        self.run_tests(GLOBAL_REACTOR, apart=True).assert_outcomes(passed=2)
 
     def test_wrong_marker(self) -> None:
         """A marker that says what there is not is refused, with what there is."""
@@ -260,8 +255,12 @@ class ReportTests(Runs):
         result = self.run_tests(FAILING, "--mailgate-secrets", "-k", "test_call")
         self.assertIn("C: PASS secret", self.parts(result)["test_call"])
 
-    def test_with_xdist(self) -> None:
-        """Transcripts come from the processes of pytest-xdist, too; each has servers of its own."""
-        result = self.run_tests(FAILING, "-n", "2", "-k", "test_by_hand or test_nobody_came")
-        result.assert_outcomes(failed=2)
+    def test_in_another_process(self) -> None:
+        """Transcripts come from the processes of pytest-xdist, too; a test there runs the global reactor.
+
+        It has its client on that reactor, beside the server's own.
+        """
+        result = self.run_tests(FAILING + GLOBAL_REACTOR, "-n", "1", "-k",
+                                "test_by_hand or test_nobody_came or ReactorTests")
+        result.assert_outcomes(passed=2, failed=2)
         self.assertIn("C: NOOP", self.parts(result)["test_by_hand"])

@@ -9,7 +9,8 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.testing import server, showing
-from mailgate.testing.face import Face, Maildrop
+from mailgate.testing.face import Face
+from mailgate.testing.maildrops import Maildrop
 from mailgate.testing.pytest_plugin import TO_ARRANGE, TO_START
 from tests.running import ROOT
 
@@ -31,7 +32,7 @@ class PageTests(SynchronousTestCase):
         self.assertGreater(len(blocks), 3)
         for number, block in enumerate(blocks):
             self.pytester.makepyfile(**{f"test_block_{number}": block})
-        done = self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "--strict-markers")
+        done = self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "--strict-markers", "-W", "error")
         done.assert_outcomes(passed=sum(block.count("def test_") for block in blocks))
 
     def test_names(self) -> None:

@@ -40,9 +40,11 @@ class LibraryTests(SynchronousTestCase):
             made = scenarios.load(name)
             if made.faults:
                 walk, well = Walk(made), calm(made.messages, "pop3" in made.settings)
+                heard = False
+                while (walk.idle or not heard) and walk.go_on():
+                    heard = heard or walk.differs(well)
                 idle += [f"{name}: {fault}" for fault in walk.idle]
-                if (walk.answers, walk.segments) == (well.answers, well.segments):
-                    unheard.append(name)
+                unheard += [] if heard else [name]
         self.assertEqual((idle, unheard), ([], []))
 
 

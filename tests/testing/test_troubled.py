@@ -34,7 +34,7 @@ class PaceTests(FaultCase):
         self.addCleanup(peer.vanish)
         return peer
 
-    def check(self, most_waiting: int, octets: int = 20 * MEGABYTE) -> None:
+    def check(self, most_waiting: int, octets: int = 5 * MEGABYTE) -> None:
         content = large(octets)
         self.server.maildrop("mrose").add(content)
         peer = self.slow()
@@ -49,13 +49,13 @@ class PaceTests(FaultCase):
         self.assertEqual(bytes(peer.received), reply_of(content) + NOOP)
 
     def test_message_that_nobody_reads(self) -> None:
-        """20 MB wait in the store, not in the transport, as in the service."""
+        """5 MB wait in the store, not in the transport, as in the service."""
         self.check(200_000)
 
     def test_held_reply_that_nobody_reads(self) -> None:
         """What a fault has gathered is gathered; the transport gets no more than the client takes."""
         self.fault("cut", command="RETR", inside="dot")
-        self.check(200_000, 5 * MEGABYTE)
+        self.check(200_000)
 
     def test_close_waits_for_the_client(self) -> None:
         """The octets before a close reach a client that comes late for them."""

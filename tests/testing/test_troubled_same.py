@@ -44,17 +44,26 @@ MODULES = (test_any_octets, test_backlog, test_clocks, test_limits,
 
 # What is about the service's thrift, and not about what it says: a harness records all, waits for whoever
 # closed his half, and writes each reply by itself.
-LEFT_OUT = {"MemoryTests", "test_few_are_waited_for", "test_login_that_nobody_waits_for",
-            "test_answers_of_one_segment_leave_in_one_write"}
+OF_THRIFT = {"MemoryTests", "test_few_are_waited_for", "test_login_that_nobody_waits_for",
+             "test_answers_of_one_segment_leave_in_one_write"}
+# That a client may vanish at any point is shown of harnesses in test_troubled.py.
+SHOWN_ELSEWHERE = {"test_login_pending_in_the_checker", "test_login_pending_in_the_realm",
+                   "test_auth_pending", "test_retr_pending", "test_stream_pending", "test_noise"}
+LEFT_OUT = OF_THRIFT | SHOWN_ELSEWHERE
 
 
 class QuietHarness:
     """A harness with nothing but what a connection asks of it."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, random: Any) -> None:
         self.clock = clock
+        self._random = random
         self.records = Records(clock.seconds)
         self.trouble = Trouble()
+
+    def random_of(self, session: int) -> Any:
+        """The service's own."""
+        return self._random
 
     def has_vanished(self, maildrop: Any, number: int) -> bool:
         """No message does."""
@@ -70,7 +79,7 @@ class TroubledFactory(POP3Factory):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.harness = QuietHarness(self.clock)
+        self.harness = QuietHarness(self.clock, self.random)
 
 
 class OnTheHarness(SynchronousTestCase):

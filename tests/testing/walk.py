@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Any
 
 from mailgate.testing.memory import MemoryServer, Talker
 from mailgate.testing.samples import all_contents
@@ -23,36 +24,49 @@ FOR_GOOD = 5            # the session that keeps its deletions
 
 
 @functools.cache
-def _server(apop: bool) -> MemoryServer:
-    return MemoryServer(settings={"pop3": {"apop": apop}})
-
-
-@functools.cache
 def calm(messages: tuple[str, ...], apop: bool) -> Walk:
-    """Return a walk through a maildrop when all is well."""
+    """Return a walk through a maildrop where all is well, gone as far as somebody has compared."""
     return Walk(Scenario("", messages=messages, settings={"pop3": {"apop": apop}}))
 
 
 class Walk:
-    """A scenario walked through. The only setting of the server's that it may have is APOP."""
+    """A scenario walked through, session by session. The only setting of the server's it may have is APOP."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.answers: list[bytes] = []          # what came behind each line
         self.segments: list[bytes] = []
-        self.server = _server(bool(scenario.settings.get("pop3", {}).get("apop")))
-        self.server.reset()
+        self.lengths: list[tuple[int, int]] = []    # of both, after each session
+        self.server = MemoryServer(settings={
+            "pop3": {"apop": bool(scenario.settings.get("pop3", {}).get("apop"))}})
         drop = self.server.account(USER, PASSWORD)
         for content in all_contents(scenario.messages):
             drop.add(content)
         self.faults = self.server.scenario(scenario)
-        for number in EVERY:
-            self._session(number, ORDINARY)
-        for login in OTHERS:
-            self._session(FOR_GOOD, login)
-        self._inside_tls("pop3")
-        self._inside_tls("pop3s")
-        self.idle = [f"{fault.fault.do} at {fault.fault.command}" for fault in self.faults
-                     if not fault.acted]
+        self._to_come: list[Any] = [
+            *[(self._session, number, ORDINARY) for number in EVERY],
+            *[(self._session, FOR_GOOD, login) for login in OTHERS],
+            (self._inside_tls, "pop3"), (self._inside_tls, "pop3s")]
+
+    def go_on(self) -> bool:
+        """Have one more session; return False where there is none."""
+        if not self._to_come:
+            return False
+        session, *how = self._to_come.pop(0)
+        session(*how)
+        self.lengths.append((len(self.answers), len(self.segments)))
+        return True
+
+    @property
+    def idle(self) -> list[str]:
+        """The faults that have met nothing so far."""
+        return [f"{fault.fault.do} at {fault.fault.command}" for fault in self.faults if not fault.acted]
+
+    def differs(self, other: Walk) -> bool:
+        """Whether something else was said than in as many sessions of another walk."""
+        while len(other.lengths) < len(self.lengths):
+            other.go_on()
+        answers, segments = other.lengths[len(self.lengths) - 1]
+        return (self.answers, self.segments) != (other.answers[:answers], other.segments[:segments])
 
     def _session(self, number: int, login: tuple[str, ...]) -> None:
         talker = self.server.talk()

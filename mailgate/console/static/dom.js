@@ -22,6 +22,13 @@ export function put(element, ...children) {
   return element;
 }
 
+/** What stands between the slashes of an address behind `#`; escapes that mean nothing stay as they are. */
+export function partsOf(hash) {
+  return hash.replace(/^#\/?/, "").split("/").map((one) => {
+    try { return decodeURIComponent(one); } catch { return one; }
+  });
+}
+
 /** Show something else in an element; the focus stays where it was, if that is still there by its id. */
 export function show(element, ...children) {
   const held = element.contains(document.activeElement) ? document.activeElement.id : "";

@@ -1,7 +1,7 @@
 // The console of a running service: it shows what happens, and changes nothing.
 
 import { Refused, call, signIn, signInByAddress, whenSignedOut } from "./api.js";
-import { announce, counted, day, empty, failure, field, h, moment, octets, put, show } from "./dom.js";
+import { announce, counted, day, empty, failure, field, h, moment, octets, partsOf, put, show } from "./dom.js";
 import { Live, showLink } from "./live.js";
 import { Transcript } from "./transcript.js";
 
@@ -127,7 +127,7 @@ const VIEWS = { sessions: sessionsView, maildrops: maildropsView, listeners: lis
 
 async function go({ moved = true } = {}) {
   if (!signedIn) return;
-  const parts = window.location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const parts = partsOf(window.location.hash);
   const [name, ...rest] = VIEWS[parts[0]] ? parts : ["sessions"];
   for (const link of document.querySelectorAll("[data-section]")) {
     if (link.dataset.section === name) link.setAttribute("aria-current", "page");

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from twisted.python.failure import Failure
 
+from mailgate.console.parting import said
 from mailgate.testing.api import shapes
 from mailgate.testing.api.operations import SECRETS, Query
 from mailgate.testing.api.problems import Refused
 from mailgate.testing.api.schemas import SWITCH, TEXT
 from mailgate.testing.harness.records import Event, SessionRecord
+from mailgate.testing.harness.withheld import Indexed, Withheld
 
 BACKLOG = 10_000        # notices that wait for a reader who is slow; then he is cut off
 SOON_SECONDS = 0.05     # of the world's time
@@ -40,8 +42,12 @@ class Events:
         try:
             # loads much that is seldom wanted, and may be missing
             from twisted.web.websocket import WebSocketResource
+
+            from mailgate.console.handshake import problem_of
         except ImportError:
             raise Refused(501, "wsproto is not installed: pip install 'mailgate[harness]'") from None
+        if problem := problem_of(request):
+            raise Refused(400, f"the WebSocket's handshake is wrong: {problem}")
         return int(WebSocketResource(_Beginning(self, self._harness, asked)).render(request))
 
     def changed(self, what: str) -> None:
@@ -105,6 +111,7 @@ class Stream:
         self._transport: Any = None
         self._paused = False
         self._waiting: deque[str] = deque()
+        self._withheld: dict[int, Withheld] = {}    # by session, while it is open
 
     # What happens -------------------------------------------------------------------------------
 
@@ -112,23 +119,44 @@ class Stream:
         """Be told of a session's event, beginning or end."""
         if event is not None:
             self._event(record, len(record.events) - 1, event)
+        elif record.open:
+            self._begin(record)
         else:
-            self._border(record, "begin" if record.open else "end")
+            self._end(record)
+
+    def _begin(self, record: SessionRecord) -> None:
+        self.tell({"type": "begin", "session": shapes.session(record, self._secrets)})
+
+    def _end(self, record: SessionRecord) -> None:
+        withheld = self._withheld.pop(record.number, None)
+        if withheld is not None and withheld.record is record:
+            self._tell_events(record, withheld.rest())
+        self.tell({"type": "end", "session": shapes.session(record, self._secrets)})
 
     def _event(self, record: SessionRecord, index: int, event: Event) -> None:
-        self.tell({"type": "event", "session": record.number, "index": index,
-                   "event": shapes.event(record, event, self._secrets)})
+        if self._secrets:
+            self._tell_events(record, [(index, event)])
+            return
+        withheld = self._withheld.get(record.number)
+        if withheld is None or withheld.record is not record:       # numbers begin anew after a reset
+            withheld = self._withheld[record.number] = Withheld(record)
+            earlier = record.masked_events()[:index] if index else []
+            for place, one in enumerate(earlier):       # before anybody watched; the last may be half a line
+                withheld.take(place, one)
+        self._tell_events(record, withheld.take(index, event))
 
-    def _border(self, record: SessionRecord, which: str) -> None:
-        self.tell({"type": which, "session": shapes.session(record, self._secrets)})
+    def _tell_events(self, record: SessionRecord, events: Iterable[Indexed]) -> None:
+        for index, event in events:
+            self.tell({"type": "event", "session": record.number, "index": index,
+                       "event": shapes.event(record, event, self._secrets)})
 
     def _tell_past(self) -> None:
         for record in self._harness.records:
-            self._border(record, "begin")
+            self._begin(record)
             for index, event in enumerate(record.events if self._secrets else record.masked_events()):
                 self._event(record, index, event)
             if not record.open:
-                self._border(record, "end")
+                self._end(record)
 
     def tell(self, notice: dict[str, Any]) -> None:
         """Send a notice, or keep it until the reader has caught up."""
@@ -142,7 +170,8 @@ class Stream:
 
     def _send(self) -> None:
         while self._waiting and not self._paused and self._transport is not None:
-            self._transport.sendTextMessage(self._waiting.popleft())
+            if not said(self._transport.sendTextMessage, self._waiting.popleft()):
+                self.connectionLost(None)       # it said goodbye; what waits is for nobody
 
     def cut(self, code: int) -> None:
         """End it."""
@@ -151,7 +180,7 @@ class Stream:
         self._events.end(self)
         if transport is not None:
             transport.detachProducer()
-            transport.loseConnection(code)
+            said(transport.loseConnection, code)
 
     # WebSocketProtocol --------------------------------------------------------------------------
 
@@ -180,7 +209,7 @@ class Stream:
     def pongReceived(self, payload: bytes) -> None:
         """No ping is sent."""
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure | None) -> None:
         """The watcher is gone."""
         self._transport = None
         self._events.end(self)

@@ -116,7 +116,8 @@ SCHEMAS: Mapping[str, Schema] = {
         "verbs": TEXTS, "commands": some(ref("Command")),
         "logins": some(shape({"name": TEXT, "mechanism": TEXT, "succeeded": SWITCH})),
         "tls_details": TEXT, "server_name": maybe(TEXT), "retrieved": TEXTS, "deleted": TEXTS,
-        "events": WHOLE, "octets_heard": WHOLE, "octets_said": WHOLE, "octets_left_out": WHOLE}),
+        "events": WHOLE, "octets_heard": WHOLE, "octets_said": WHOLE, "octets_left_out": WHOLE,
+        "events_left_out": WHOLE, "commands_left_out": WHOLE}),
     "Sessions": shape({"sessions": some(ref("Session")), "count": WHOLE, "open": WHOLE, "more": SWITCH}),
     "Event": shape({
         "at": MOMENT, "after_seconds": {"type": "number", "description": "Since the session began."},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import Any
 from weakref import WeakSet
 
@@ -11,6 +12,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from mailgate.errors import ConfigurationError
 from mailgate.testing.api.access import ADDRESS, Access
 from mailgate.testing.api.dispatch import BODY_OCTETS, Api, send
 from mailgate.testing.api.events import Events
@@ -18,6 +20,7 @@ from mailgate.testing.api.operations import Answer
 from mailgate.testing.api.problems import MEDIA, Refused
 
 SILENT_SECONDS = 60     # a connection on which no request comes is closed
+FAREWELL_SECONDS = 1.0  # for what was said to be taken, when all ends
 
 Refill = Callable[[], Awaitable[object]]
 Console = Callable[[Any, Access], Resource]     # of a harness and its Access makes what is at /console
@@ -27,10 +30,11 @@ class Body(io.BytesIO):
     """What comes with a request, up to a limit; what is past it is dropped and remembered as too much."""
 
     overflowed = False
+    most = BODY_OCTETS
 
     def write(self, octets: Any) -> int:
         """Take octets."""
-        if self.tell() + len(octets) > BODY_OCTETS:
+        if self.tell() + len(octets) > self.most:
             self.overflowed = True
             return len(octets)
         return super().write(octets)
@@ -38,6 +42,13 @@ class Body(io.BytesIO):
 
 class HarnessRequest(Request):
     """A request that is judged by its host and its origin before anything else, wherever it goes."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Begin a body; of who is not let in nothing is kept."""
+        super().gotLength(length)
+        access: Access = self.channel.site.access       # type: ignore[attr-defined]
+        if not access.authorized(self):
+            self.content.most = 0       # type: ignore[attr-defined]
 
     def process(self) -> None:
         """Answer it."""
@@ -63,6 +74,7 @@ class HarnessSite(Site):
         super().__init__(root, HarnessRequest, reactor=reactor, timeout=SILENT_SECONDS,
                          parsePOSTFormSubmission=False)
         self.access = access
+        self._clock = reactor
         self._channels: WeakSet[Any] = WeakSet()
 
     def buildProtocol(self, addr: Any) -> Any:
@@ -72,11 +84,13 @@ class HarnessSite(Site):
         return channel
 
     def cut_all(self) -> None:
-        """End all connections."""
-        for channel in list(self._channels):
-            transport = channel._channel.transport      # Twisted's wrapper has none itself
+        """End all connections: those that take what was said to them in order, the others soon afterwards."""
+        transports = [channel._channel.transport for channel in self._channels]     # the wrapper has none
+        for transport in transports:
             if transport is not None:
+                transport.unregisterProducer()      # one that has not finished keeps the connection
                 transport.loseConnection()
+                self._clock.callLater(FAREWELL_SECONDS, transport.abortConnection)
 
     def getContentFile(self, length: int | None) -> Body:
         """Return where a request's body goes."""
@@ -136,9 +150,17 @@ class Web:
 
 
 def web_of(harness: Any, reactor: Any, console: bool = False, refill: Refill | None = None) -> Web:
-    """Return the web server of a harness, with the console if it is wanted."""
+    """Return the web server of a harness, with the console if it is wanted.
+
+    Raises: ConfigurationError, where the console's package is missing.
+    """
     if not console:
         return Web(harness, reactor, refill=refill)
+    try:
+        import_module("wsproto")      # what the page hears of sessions by
+    except ModuleNotFoundError as fault:
+        raise ConfigurationError(
+            ["console: needs the package wsproto: pip install 'mailgate[harness]'"]) from fault
     from mailgate.testing.console.pages import Console as Pages  # much, that is seldom wanted
 
     return Web(harness, reactor, console=Pages, refill=refill)

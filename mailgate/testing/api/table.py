@@ -48,11 +48,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST", "/maildrops/{name}/messages", "addMessage", "Put a message into a maildrop. It is "
               "fetched as it was put in, its line ends made CRLF.", mail.post_message,
               {201: json(ref("Message"))}, ENVELOPE, {JSON: ref("NewMessage"), MESSAGE: OCTETS},
-              refusals=(409,)),
+              refusals=(404, 409)),
     Operation("DELETE", "/maildrops/{name}/messages", "clearMaildrop",
               "Remove all messages, also from under a session.", mail.delete_messages, NOTHING),
     Operation("POST", "/maildrops/{name}/samples", "addSamples", "Put samples into a maildrop.",
-              mail.post_samples, {201: json(ref("Messages"))}, body=json(ref("NewSamples"))),
+              mail.post_samples, {201: json(ref("Messages"))}, body=json(ref("NewSamples")),
+              refusals=(404,)),
     Operation("GET", "/maildrops/{name}/messages/{unique_id}", "getMessage", "One message with its content; "
               "with `Accept: message/rfc822` only that.", mail.get_message,
               {200: {JSON: ref("Message"), MESSAGE: OCTETS}}, refusals=(404,)),

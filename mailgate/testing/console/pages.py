@@ -9,10 +9,9 @@ from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from mailgate.console.pages import SHARED, File, Files, SignIn, answer_json, protect, refuse
+from mailgate.console.pages import SHARED, File, Files, Ours, SignIn, answer_json, protect, refuse
 from mailgate.testing.console.letters import SHOWN_OCTETS, Letter, decoded, fields_of, read_letter, visible
 from mailgate.testing.console.markup import FRAME_POLICY, clean, page_of
 
@@ -22,7 +21,7 @@ HEAD_OCTETS = 16 * 1024     # of a message, in which a list looks for its subjec
 LINE_CHARACTERS = 200
 
 
-class Console(Resource):
+class Console(Ours):
     """`/console` of one harness. `access` judges who asks (testing/api/access.py)."""
 
     def __init__(self, harness: Any, access: Any) -> None:
@@ -38,7 +37,7 @@ class Console(Resource):
         return self._page.render_GET(request)
 
 
-class Mail(Resource):
+class Mail(Ours):
     """`/console/mail/MAILDROP`: its messages as JSON.
 
     Below it `UNIQUE-ID`, one message; below that `html`, `source` and `part/NUMBER`.
@@ -60,6 +59,9 @@ class Mail(Resource):
         return NOT_DONE_YET
 
     async def _answer(self, request: Any, names: list[str]) -> None:
+        if not names:
+            self._send(request, refuse(request, 404, "a maildrop has to be named"))
+            return
         if len(names) == 1:
             self._send(request, answer_json(request, {"messages": await self._listed(names[0])}))
             return

@@ -18,6 +18,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 GAP_SECONDS = 0.01      # between two segments that are to arrive apart; of the world's time, held or not
+LATEST = 253402300800.0     # the end of the year 9999: no date can be written behind it
+MOST_DUE = 1_000_000    # calls that one advance makes; more are a loop without an end
 TURNS_BEFORE = 3        # of the reactor, before time moves: what clients have sent by then came before
 START = 1767225600.0    # 2026-01-01, midnight UTC: what a clock in memory shows at first
 
@@ -35,7 +37,7 @@ class HarnessClock:
     def __init__(self, reactor: Any, *, held: bool = False, now: float | None = None) -> None:
         self._reactor = reactor
         self._inner = Clock()
-        self._inner.rightNow = time.time() if now is None else now
+        self._inner.rightNow = time.time() if now is None else _moment(now)
         self._ahead = self._inner.rightNow - reactor.seconds()      # of the reactor's seconds
         self._wake: IDelayedCall | None = None
         self.held = held
@@ -87,11 +89,13 @@ class HarnessClock:
     def advance(self, seconds: float) -> None:
         """Move time on at once, held or not; what becomes due is called on the way, in its order.
 
-        Raises: ValueError, for what is negative or no number.
+        Raises: ValueError, for what is negative or no number, or leads behind the year 9999; RuntimeError,
+        where there is no end of what is due.
         """
         _check(seconds)
-        end = self.seconds() + seconds
+        end, made = _moment(self.seconds() + seconds), 0
         while (due := self._next_due(end)) is not None:
+            made = _counted(made)
             self._move(due)
         self._move(end)
         self._watch()
@@ -105,8 +109,9 @@ class HarnessClock:
         _check(seconds)
         for _ in range(TURNS_BEFORE):
             await self._turn()
-        end = self.seconds() + seconds
+        end, made = _moment(self.seconds() + seconds), 0
         while (due := self._next_due(end)) is not None:
+            made = _counted(made)
             self._move(due)
             await self._turn()
         self._move(end)
@@ -118,8 +123,8 @@ class HarnessClock:
 
         What waits does so for as long as before.
         """
+        before = self.seconds()
         self.held, now = self._as_started
-        before = self._inner.rightNow
         self._inner.rightNow = time.time() if now is None else now
         self._ahead = self._inner.rightNow - self._reactor.seconds()
         call: Any
@@ -193,7 +198,7 @@ class MemoryClock:
 
     def __init__(self, clock: Clock, *, now: float | None = None) -> None:
         self.clock = clock
-        self._start = START if now is None else now
+        self._start = START if now is None else _moment(now)
         self._ahead = self._start - clock.seconds()
 
     def seconds(self) -> float:
@@ -223,10 +228,12 @@ class MemoryClock:
     def advance(self, seconds: float) -> None:
         """Move time on; what becomes due is called on the way, each at its own time. Raises: ValueError."""
         _check(seconds)
-        clock = self.clock
+        clock, made = self.clock, 0
+        _moment(self.seconds() + seconds)
         end = clock.seconds() + seconds
         clock.advance(0)
         while (due := min((call.getTime() for call in clock.getDelayedCalls()), default=end)) < end:
+            made = _counted(made)
             clock.rightNow = max(clock.rightNow, due)
             clock.advance(0)
         clock.rightNow = max(clock.rightNow, end)
@@ -247,3 +254,19 @@ class MemoryClock:
 def _check(seconds: float) -> None:
     if not (isfinite(seconds) and seconds >= 0):
         raise ValueError(f"{seconds} is no time that can pass: seconds from 0 on are expected")
+
+
+def _moment(at: float) -> float:
+    """Return seconds since 1970 that have a date. Raises: ValueError."""
+    if not 0 <= at < LATEST:
+        raise ValueError(f"{at} is no time that a date can show:"
+                         " seconds from 1970 to the year 9999 are expected")
+    return at
+
+
+def _counted(made: int) -> int:
+    """Count a call that is due. Raises: RuntimeError, for one too many."""
+    if made >= MOST_DUE:
+        raise RuntimeError(f"{MOST_DUE:,} calls were due, and there are more: something repeats itself for as"
+                           " long as time is moved; move it in smaller steps")
+    return made + 1

@@ -18,6 +18,7 @@ from mailgate.auth.invented import FAMILIES
 from mailgate.auth.kept import LEAST_SCRAM_ITERATIONS, SCRAM_SALT_OCTETS
 from mailgate.auth.schemes import hash_password
 from mailgate.config import Config
+from mailgate.errors import MessageMalformed, NoSuchAccount
 from mailgate.model import Account, Envelope, Listed, Placement
 from mailgate.net.certificates import read_identity
 from mailgate.testing.certificates import Authority
@@ -33,6 +34,8 @@ from mailgate.wire.headers import preamble
 CA_FILE = "ca.pem"
 SEED = 0
 DAY_SECONDS = 86400
+SECRET_OCTETS = 32      # of what SCRAM is answered from for names that are nobody's
+SHOWN_NAMES = 20        # of accounts, to somebody who has misspelt one
 
 
 class Harness:
@@ -92,7 +95,12 @@ class Harness:
                              housekeeping_seconds=section.housekeeping_seconds,
                              quota_octets=section.quota_octets, random=Random(self.seed))
         store.told = self.tell
+        store.accounts.take_secret(Random(f"{self.seed} secret").randbytes(SECRET_OCTETS))
         return store
+
+    def random_of(self, session: int) -> Callable[[int], bytes]:
+        """Return a source of octets for a session's challenges: the same in every run, whoever else talks."""
+        return Random(f"{self.seed} session {session}").randbytes
 
     def tell(self) -> None:
         """Tell who watches that something has changed besides what is in the records."""
@@ -213,8 +221,11 @@ class Harness:
         """Add an account, or an SDPS host.
 
         Without addresses it receives NAME@hostname, a host all of NAME.hostname.
-        Raises: AccountConflict.
+        Raises: AccountConflict; TypeError, for what is no text.
         """
+        for what, one in [("name", name), *(("password", one) for one in passwords)]:
+            if not isinstance(one, str):
+                raise TypeError(f"a {what} is a text, not {type(one).__name__}")
         hostname = self.config.hostname
         account = Account(
             name, sdps=sdps, addresses=tuple(addresses) or (() if sdps else (f"{name}@{hostname}",)),
@@ -238,7 +249,12 @@ class Harness:
         """Put a message into a maildrop; return its unique-id.
 
         `as_it_is`: without header lines of our own in front, so that what is fetched is what was put in.
+        Raises: NoSuchAccount, where nobody could fetch it; MessageMalformed, for a unique-id that cannot be,
+        or is taken; OverQuota.
         """
+        await self._must_be_somebodys(maildrop)
+        if unique_id is not None and unique_id.encode() in self.store.octets_of(maildrop):
+            raise MessageMalformed(f"a message of {maildrop} has the unique-id {unique_id}")
         at = self.clock.seconds() if arrived is None else arrived
         address = recipient or f"{maildrop}@{self.config.hostname}"
         envelope = Envelope(sender.encode(), address.encode(), int(at * 1000))
@@ -252,6 +268,13 @@ class Harness:
             if outcome is not None:
                 raise outcome
         return self.store.latest_id(maildrop).decode()
+
+    async def _must_be_somebodys(self, maildrop: str) -> None:
+        try:
+            await self.store.accounts.get(maildrop)
+        except NoSuchAccount as fault:
+            names = [one.name for one in await self.store.accounts.list()][:SHOWN_NAMES]
+            raise NoSuchAccount(f"{maildrop}; there are {', '.join(names) or 'none'}") from fault
 
     async def messages(self, maildrop: str) -> list[Listed]:
         """Return what a maildrop holds now."""

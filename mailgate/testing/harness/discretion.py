@@ -87,6 +87,15 @@ class Discretion:
                 at = octets.find(head, end)
         return spans
 
+    def pending(self, octets: bytes) -> int:
+        """Return how many octets at the end may be the beginning of a secret that is known."""
+        return max((_overlap(octets, value) for value in self.values), default=0)
+
+    def cut_off(self, octets: bytes) -> int:
+        """Return the same where nothing follows: a few octets that happen to be the same are none."""
+        length = self.pending(octets)
+        return length if length >= LEAST_OCTETS else 0
+
     def masked(self, octets: bytes) -> bytes:
         """Return octets with every secret masked that is known."""
         return cover(octets, united(self.found(octets)))
@@ -191,6 +200,14 @@ def _agreeing(octets: bytes, at: int, value: bytes) -> int:
     while not octets.startswith(value[:length], at):
         length -= 1
     return length
+
+
+def _overlap(octets: bytes, value: bytes) -> int:
+    """Return how many octets at the end are the beginning of a value, but not all of it."""
+    at = octets.find(value[:1], max(0, len(octets) - len(value) + 1))
+    while at >= 0 and not value.startswith(octets[at:]):
+        at = octets.find(value[:1], at + 1)
+    return len(octets) - at if at >= 0 else 0
 
 
 def _secrets_of(mechanism: bytes, decoded: bytes) -> Iterable[bytes]:

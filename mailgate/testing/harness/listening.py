@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -20,7 +19,8 @@ from mailgate.net.pop3 import POP3Factory
 from mailgate.testing.harness.line import LineFactory
 from mailgate.testing.harness.settings import ADDRESS, SCRIPT, SMTP, Plan
 from mailgate.testing.harness.tls import TroubledTLS
-from mailgate.testing.harness.troubled import TroubledKPOP, TroubledPOP3
+from mailgate.testing.harness.troubled import TroubledPOP3
+from mailgate.testing.harness.troubled_kpop import TroubledKPOP
 
 ANY_PORT = f"tcp:0:interface={ADDRESS}"
 
@@ -59,7 +59,8 @@ class Listener:
     def address(self) -> tuple[str, int]:
         """Host and port. Raises: LookupError, where it does not listen, or not on a port."""
         if self.port is None or self._address is None:
-            raise LookupError(f"{self.protocol} does not listen" + (" on a port" if self.port else ""))
+            why = "" if self.port is None else " on a port"
+            raise LookupError(f"{self.protocol} does not listen{why or ': the server does not run'}")
         return self._address
 
 
@@ -80,17 +81,17 @@ class Listeners:
             self.all = [Listener(name, config.endpoint_of(section))
                         for name, section in zip(plan.protocols, config.listen, strict=True)]
         self._former = [one for one in self._former if one.idle.watched]
-        random, crowd = Random(harness.seed), _crowd(config, harness.clock)
+        crowd = _crowd(config, harness.clock)
         attempts = _attempts(config, crowd, harness.clock)
         doors = Doors(config, harness.store, Inline(), harness.clock, now=harness.clock.seconds)
-        made = [self._made(plan, listener.protocol, section, (doors, crowd, attempts), random)
+        made = [self._made(plan, listener.protocol, section, (doors, crowd, attempts))
                 for listener, section in zip(self.all, config.listen, strict=True)]
         for listener, (factory, served) in zip(self.all, made, strict=True):
             if listener.factory is not None:
                 self._retire(listener.factory)
             listener.factory, listener.served = factory, served
 
-    def _made(self, plan: Plan, protocol: str, section: Any, shared: Any, random: Random) -> tuple[Any, Any]:
+    def _made(self, plan: Plan, protocol: str, section: Any, shared: Any) -> tuple[Any, Any]:
         """Return a factory, and what takes its connections. Raises: ConfigurationError."""
         harness = self._harness
         doors, crowd, attempts = shared
@@ -102,7 +103,7 @@ class Listeners:
         else:
             factory = make_factory(plan.config, section, harness.store, doors, harness.clock, tls, crowd,
                                    attempts)
-        _take_in(factory, harness, protocol, random)
+        _take_in(factory, harness, protocol)
         return factory, wrapped(factory, section, tls, harness.clock)
 
     async def add_script(self, row: Mapping[str, Any]) -> Listener:
@@ -183,7 +184,7 @@ class Listeners:
                           f" there are {', '.join(one.protocol for one in self.every)}")
 
 
-def _take_in(factory: Any, harness: Any, protocol: str, random: Random) -> None:
+def _take_in(factory: Any, harness: Any, protocol: str) -> None:
     """Make a service's factory one of a harness."""
     ended = factory.ended
 
@@ -197,7 +198,6 @@ def _take_in(factory: Any, harness: Any, protocol: str, random: Random) -> None:
         factory.harness = harness                   # type: ignore[attr-defined]
         factory.shown_as = protocol                 # type: ignore[attr-defined]
         factory.at_once = protocol == "pop3s"       # type: ignore[attr-defined]
-        factory.random = random.randbytes
     elif hasattr(factory, "now_ms"):
         factory.now_ms = lambda: int(harness.clock.seconds() * 1000)
 

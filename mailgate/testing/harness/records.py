@@ -17,6 +17,12 @@ from mailgate.testing.scripted.notation import escape_shown
 KEPT_SESSIONS = 1000            # the oldest are forgotten
 REPR_OCTETS = 60                # of an event that its repr shows
 KEPT_OCTETS = 4 * 1024 * 1024   # of one session; what comes behind is counted and not kept
+KEPT_EVENTS = 100_000           # likewise
+KEPT_NOTES = 1000               # more of them, that tell what happened: above all, how it ended
+KEPT_COMMANDS = 50_000          # likewise
+KEPT_IN_ALL = 256 * 1024 * 1024     # octets that sessions may take, roughly; then old ones are forgotten
+EVENT_OCTETS = 500              # that an event takes beside its octets, and its share of a command
+ARGUMENT_OCTETS = 255           # of a command that comes when no more octets are kept
 
 
 class Event(NamedTuple):
@@ -127,6 +133,8 @@ class SessionRecord:
     octets_said: int = 0                # that the server did
     octets_kept: int = 0
     octets_left_out: int = 0            # that were said and are not kept
+    events_left_out: int = 0            # that happened and are not kept
+    commands_left_out: int = 0          # that were given and are not kept
     discretion: Discretion = field(default_factory=Discretion, compare=False)
 
     @property
@@ -139,8 +147,13 @@ class SessionRecord:
         """Whether the connection stands."""
         return self.ended is None
 
+    @property
+    def weight(self) -> int:
+        """Octets that all this takes, roughly."""
+        return self.octets_kept + EVENT_OCTETS * len(self.events)
+
     def said(self, who: str) -> bytes:
-        """Return all octets of one side: "C" or "S"."""
+        """Return all octets of one side that are kept: "C" or "S"."""
         return b"".join(event.octets for event in list(self.events) if event.who == who)
 
     def __repr__(self) -> str:
@@ -173,7 +186,8 @@ class SessionRecord:
             "commands": [one.as_dict(secrets=secrets) for one in list(self.commands)],
             "retrieved": list(self.retrieved), "deleted": list(self.deleted),
             "octets_heard": self.octets_heard, "octets_said": self.octets_said,
-            "octets_left_out": self.octets_left_out}
+            "octets_left_out": self.octets_left_out, "events_left_out": self.events_left_out,
+            "commands_left_out": self.commands_left_out}
         if events:
             told["events"] = [one.as_dict(self.began, secrets=secrets) for one in (
                 list(self.events) if secrets else self.masked_events())]
@@ -183,7 +197,8 @@ class SessionRecord:
 def _mark_repeated(events: list[Event], who: str, discretion: Discretion) -> None:
     """Find secrets in the whole of what one side said, and mark them in its events."""
     places = [index for index, event in enumerate(events) if event.who == who]
-    found = united(discretion.found(b"".join(events[index].octets for index in places)))
+    joined = b"".join(events[index].octets for index in places)
+    found = united([*discretion.found(joined), (len(joined) - discretion.cut_off(joined), len(joined))])
     at = 0
     for index in places:
         event = events[index]
@@ -201,15 +216,23 @@ Watcher = Callable[[SessionRecord, "Event | None"], object]
 class Records:
     """All sessions since the start or the last reset; the oldest are forgotten after a thousand.
 
+    They are forgotten sooner where all take too much. Of one session so much is kept, and no more, whatever
+    the client says; the rest is counted, and a note in the record tells of it. None: all events are kept.
     Written in one thread; others iterate, and copy records, at any time.
     """
 
-    def __init__(self, seconds: Callable[[], float], *, kept_octets: int = KEPT_OCTETS) -> None:
+    def __init__(self, seconds: Callable[[], float], *, kept_octets: int = KEPT_OCTETS,
+                 kept_events: int | None = KEPT_EVENTS, kept_commands: int = KEPT_COMMANDS,
+                 kept_in_all: int = KEPT_IN_ALL) -> None:
         self._seconds = seconds
         self._kept_octets = kept_octets         # of one session
+        self._kept_events = kept_events
+        self._kept_commands = kept_commands
+        self._kept_in_all = kept_in_all
         self._sessions: deque[SessionRecord] = deque(maxlen=KEPT_SESSIONS)
         self._count = 0
         self.watchers: list[Watcher] = []       # told of each event; of a beginning and an end with None
+        self.counters: list[Callable[[], object]] = []      # told of each event that is not kept
 
     def __iter__(self) -> Iterator[SessionRecord]:
         return iter(self._sessions.copy())      # in one step: others may begin meanwhile
@@ -220,10 +243,26 @@ class Records:
     def begin(self, protocol: str) -> SessionRecord:
         """Return a record for a new connection."""
         self._count += 1
+        self._make_room()
         record = SessionRecord(self._count, protocol, "", self._seconds())
         self._sessions.append(record)
         self._tell(record, None)
         return record
+
+    def _make_room(self) -> None:
+        """Forget the oldest sessions, if they have ended, while all of them take too much."""
+        taken = sum(one.weight for one in self._sessions)
+        while taken > self._kept_in_all and not self._sessions[0].open:
+            taken -= self._sessions.popleft().weight
+
+    def add_command(self, record: SessionRecord, command: Command) -> None:
+        """Add a command to a record, if there is room; of a long line, perhaps its beginning alone."""
+        if len(record.commands) >= self._kept_commands:
+            record.commands_left_out += 1
+            return
+        if record.octets_left_out:
+            command.argument = command.argument[:ARGUMENT_OCTETS]
+        record.commands.append(command)
 
     def note(self, record: SessionRecord, who: str, octets: bytes = b"", text: str = "",
              faults: tuple[str, ...] = (), secret: Span | None = None) -> Event:
@@ -249,9 +288,26 @@ class Records:
         spans = united((first, min(last, len(octets))) for first, last in spans)
         text = record.discretion.masked_text(text) if text else text
         event = Event(self._seconds(), who, octets, text, record.tls, faults, spans)
-        record.events.append(event)
-        self._tell(record, event)
+        if self._has_room(record, who):
+            record.events.append(event)
+            self._tell(record, event)
         return event
+
+    def _has_room(self, record: SessionRecord, who: str) -> bool:
+        """Return whether one more event is kept, and note where the first is left out."""
+        most = self._kept_events
+        if most is None or len(record.events) < most:
+            return True
+        if len(record.events) == most:
+            record.events.append(Event(self._seconds(), "*", tls=record.tls, text=(
+                f"{most} events are kept: what comes now is counted alone, but for some notes")))
+            self._tell(record, record.events[-1])
+        if who == "*" and len(record.events) < most + KEPT_NOTES:
+            return True
+        record.events_left_out += 1
+        for counter in list(self.counters):
+            counter()
+        return False
 
     def end(self, record: SessionRecord, how: str) -> None:
         """Note that a connection is gone."""

@@ -43,6 +43,7 @@ def plan(settings: Mapping[str, Any], folder: Path, protocols: Sequence[str] | N
     KPOP is among the default protocols where `settings` has a table `kerberos`.
     Raises: ConfigurationError, with every problem.
     """
+    _check(protocols)
     tables = overlaid(DEFAULTS, settings)
     if "listen" not in settings:
         by_default = (*PROTOCOLS, "kpop") if "kerberos" in settings else PROTOCOLS
@@ -50,6 +51,17 @@ def plan(settings: Mapping[str, Any], folder: Path, protocols: Sequence[str] | N
     if isinstance(tables["listen"], (list, tuple)):
         tables["listen"] = [_listener(row) if isinstance(row, Mapping) else row for row in tables["listen"]]
     return _read(tables, folder)
+
+
+def _check(protocols: Sequence[str] | None) -> None:
+    """Refuse what a harness does not speak. Raises: ConfigurationError."""
+    known = (*PROTOCOLS, "kpop")
+    if isinstance(protocols, str):
+        raise ConfigurationError([f"protocols: names are expected, such as ['pop3'], not {protocols!r}"])
+    problems = [f"protocols[{index}]: unknown: {one!r}; known: {', '.join(known)}"
+                for index, one in enumerate(protocols or ()) if one not in known]
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def changed(now: Plan, settings: Mapping[str, Any], folder: Path) -> Plan:

@@ -13,33 +13,29 @@ from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from mailgate.net.kpop import KPOPProtocol
+from mailgate.auth.sasl import Facts
+from mailgate.auth.sasl.digests import message_id
 from mailgate.pop3.effects import NOTHING, START_TLS, Turn
+from mailgate.pop3.session import Session
 from mailgate.testing.harness.flights import close_beneath
-from mailgate.testing.harness.learning import Learning
+from mailgate.testing.harness.intake import Intake
 from mailgate.testing.harness.outlet import Outlet
 from mailgate.testing.harness.records import Command
-from mailgate.testing.harness.reply import Reply, claimed_name, meaning
+from mailgate.testing.harness.reply import Reply, claimed_name
 from mailgate.testing.harness.unsent import unsent_octets
 from mailgate.testing.trouble.active import count
 from mailgate.testing.trouble.model import GREETING, RESPONSE, End, Instead, Octets
-from mailgate.wire.shown import shown
 
-COMMANDS_A_TURN = 200           # then other connections have theirs
 TEARING_TURNS = 500             # of the clock's `apart`: so long a client may take to read what comes before
 
 
-class Troubled(Learning):
+class Troubled(Intake):
     """One connection; its factory has a `harness` (harness/core.py)."""
 
     def __init__(self, factory: Any) -> None:
         super().__init__(factory)
         self.record = self._records.begin(factory.shown_as)
-        self._inbox = bytearray()
-        self._searched = 0                          # octets of it that hold no line end
-        self._line_head = b""                       # of a line whose beginning the session has
-        self._feeding = False
-        self._fed_later: Any = None                 # the delayed call that feeds on
+        self._randbytes = self._harness.random_of(self.record.number)
         self._reply: Reply | None = None
         self._finishing: Reply | None = None        # while faults rework it
         self._wants_close = False
@@ -50,8 +46,6 @@ class Troubled(Learning):
         self._reply_ahead: tuple[bytes, tuple[str, ...]] | None = None
         self._muted = False                         # the next command's reply is out already
         self._rather: bytes | None = None           # is carried out in place of the present command
-        self._hung_up = False                       # the client's half is closed
-        self._challenged = False                    # the client's next line is no command
         self._tearing: Any = None                   # the delayed call that looks whether all is out
         self._outlet = Outlet(self._harness.clock, self._leave_octets, self._end_by_fault, self._idle_again)
 
@@ -68,109 +62,24 @@ class Troubled(Learning):
         self.record.peer = f"{getattr(peer, 'host', None)}:{getattr(peer, 'port', '')}"
         self.record.tls = self.factory.at_once
 
+    def _converse(self, *, secure: bool) -> Session:
+        session = super()._converse(secure=secure)
+        if session.timestamp is not None:
+            session.timestamp = message_id(self._facts())
+        return session
+
+    def _facts(self) -> Facts:
+        """Return the service's own, with chances that depend on no other session."""
+        return super()._facts()._replace(random=self._randbytes)
+
     def _begin_greeting(self) -> None:
         greeting = self._begin_reply(GREETING, b"")
         greeting.held = greeting.held or any(kind.instead for kind, _ in greeting.met)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take octets; commands are given to the session one by one."""
-        if self._closing and len(self._inbox) > self.factory.policy.limits.backlog_octets:
-            return
-        self._inbox += data
-        self._heard = self.factory.clock.seconds()
-        self._outlet.heard()
-        self._feed()
-
-    def readConnectionLost(self) -> None:
-        """The client has closed its half: it is told when everything that came before is answered."""
-        self._hung_up = True
-        if self._outlet.stalled:                # nothing will be written that tells whether it is there
-            self._how = "the client hung up"
-            super().cut()
-        else:
-            self._feed()
-
-    def _feed(self) -> None:
-        """Give the session what it can take now."""
-        if self._feeding or self._fed_later is not None:
-            return
-        self._feeding = True
-        try:
-            for _ in range(COMMANDS_A_TURN):
-                if not self._feed_one():
-                    break
-            else:
-                self._fed_later = self.factory.clock.callLater(0, self._feed_on)
-        finally:
-            self._feeding = False
-        self._bound_backlog(0)
-        if self._hung_up and self._can_take() and self._fed_later is None:
-            self._hung_up = False
-            self._client_is_through()
-
-    def _feed_on(self) -> None:
-        self._fed_later = None
-        self._feed()
-
-    def _feed_one(self) -> bool:
-        """Have one command carried out; False: there is none, or it is not its time."""
-        if not self._can_take():
-            return False
-        if self._ahead is not None:
-            self._take_ahead()
-            return True
-        line = self._next_line()
-        if line is None:
-            self._pass_beginning()
-            return False
-        self._take(line)
-        return True
 
     def _can_take(self) -> bool:
         return (self._reply is None and self._outlet.idle and self._wants_tls is None
                 and self._handshake is None
                 and not (self._wants_close or self._closing or self.transport is None))
-
-    def _bound_backlog(self, pending: int) -> None:
-        """Read on unless so much waits for its turn that it is better left with the client."""
-        waits = self._fed_later is not None or not self._can_take()
-        self._read_on(not waits or len(self._inbox) <= self.factory.policy.limits.backlog_octets)
-
-    def _next_line(self) -> bytes | None:
-        end = self._inbox.find(b"\n", self._searched) + 1
-        if not end:
-            self._searched = len(self._inbox)
-            return None
-        line = bytes(self._inbox[:end])
-        del self._inbox[:end]
-        self._searched = 0
-        return line
-
-    def _pass_beginning(self) -> None:
-        """Give the session the beginning of a line that is too long already, or will have no end."""
-        limits = self.factory.policy.limits
-        if not self._inbox or not (
-                self._hung_up or len(self._inbox) > 2 * max(limits.auth_line_octets, limits.line_octets)):
-            return
-        octets = self._take_inbox()
-        self._line_head = self._line_head or octets
-        self._records.note(self.record, "C", octets, secret=self._meaning(octets)[2])
-        super().dataReceived(octets)
-
-    def _take_inbox(self) -> bytes:
-        octets = bytes(self._inbox)
-        self._inbox.clear()
-        self._searched = 0
-        return octets
-
-    def _client_is_through(self) -> None:
-        """The client said all it wants, and closed its half; all is answered."""
-        self._how = self._how or "the client hung up"
-        if self._session.logged_in or self._session.pending:
-            super().readConnectionLost()
-        else:                           # the service cuts; here, what was said may have to wait
-            self._half_closed = True
-            self._close()
 
     # Commands ---------------------------------------------------------------------------------
 
@@ -187,23 +96,24 @@ class Troubled(Learning):
         reply.muted, self._muted = self._muted, False
         rather, self._rather = self._rather, None
         if reply.instead is None or reply.instead.execute:
-            super().dataReceived(line if rather is None or head else rather + b"\r\n")
+            self._give(line if rather is None or head else rather + b"\r\n")
             self._settle()
         else:
             self._send(reply.instead.reply)
             self._finish_reply()
 
-    def _take_ahead(self) -> None:
-        """Carry out what the client has not said yet."""
-        assert self._ahead is not None
+    def _take_unasked(self) -> bool:
+        if self._ahead is None:
+            return False
         (line, labels), self._ahead = self._ahead, None
         verb, argument, _ = self._meaning(line)
         command = Command(verb, argument, self.factory.clock.seconds())
         self._out_already = line, command
         self._reply = Reply(command, [])
         self._reply.also = labels
-        super().dataReceived(line + b"\r\n")
+        self._give(line + b"\r\n")
         self._settle()
+        return True
 
     def _is_out_already(self, line: bytes) -> bool:
         """Whether this was carried out before the client said it."""
@@ -212,13 +122,8 @@ class Troubled(Learning):
         (ahead, command), self._out_already = self._out_already, None
         if ahead.upper() != line.strip().upper():
             return False
-        self.record.commands.append(command)
+        self._records.add_command(self.record, command)
         return True
-
-    def _meaning(self, line: bytes) -> tuple[str, bytes, tuple[int, int] | None]:
-        """Return verb, argument, and what of the line is secret."""
-        return meaning(line, response=bool(
-            self._session._exchange is not None or self._challenged or self._takers))
 
     # Replies ----------------------------------------------------------------------------------
 
@@ -227,7 +132,7 @@ class Troubled(Learning):
         self._fetched = None
         command = Command(verb, argument, self.factory.clock.seconds())
         if verb != GREETING:
-            self.record.commands.append(command)
+            self._records.add_command(self.record, command)
         meant = verb or RESPONSE
         count(self._given, meant, b"" if meant in ("PASS", "AUTH", "APOP", RESPONSE) else argument)
         user = self.record.user or claimed_name(meant, argument) or self._named
@@ -434,12 +339,9 @@ class Troubled(Learning):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See POP3Protocol.connectionLost."""
         self._outlet.clear()
-        for call in (self._fed_later, self._tearing):
-            if call is not None and call.active():
-                call.cancel()
-        self._fed_later = self._tearing = self._reply = None
-        if self._inbox:                     # was not taken any more
-            self._records.note(self.record, "C", self._take_inbox())
+        if self._tearing is not None and self._tearing.active():
+            self._tearing.cancel()
+        self._tearing = self._reply = None
         if reason.check(ConnectionAborted):
             self._how = self._how or "cut by the server"
         super().connectionLost(reason)
@@ -462,50 +364,3 @@ class Troubled(Learning):
 
 class TroubledPOP3(Troubled):
     """POP3, with TLS from the first octet or later."""
-
-
-class TroubledKPOP(Troubled, KPOPProtocol):
-    """POP3 behind a Kerberos ticket. What the ticket's exchange says is neither recorded nor troubled."""
-
-    def connectionMade(self) -> None:
-        """Wait: the client begins."""
-        self._know_peer()
-        KPOPProtocol.connectionMade(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take octets of the exchange, or of POP3 behind it."""
-        if self._exchange is None:
-            super().dataReceived(data)
-        else:
-            KPOPProtocol.dataReceived(self, data)
-
-    def readConnectionLost(self) -> None:
-        """See KPOPProtocol.readConnectionLost."""
-        if self._exchange is None:
-            super().readConnectionLost()
-        else:
-            KPOPProtocol.readConnectionLost(self)
-
-    def _send(self, data: bytes) -> None:
-        if self._exchange is None:
-            super()._send(data)
-        else:
-            KPOPProtocol._send(self, data)
-
-    def _refused(self, failure: Failure) -> None:
-        self._records.note(self.record, "*", text=f"ticket refused: {shown(str(failure.value))}")
-        super()._refused(failure)
-
-    def _begin_pop3(self) -> None:
-        """Greet; what the client has said already is taken as any of its commands."""
-        assert self._exchange is not None
-        rest = self._exchange.rest
-        self._exchange._buffer.clear()
-        half_closed, self._half_closed = self._half_closed, False
-        self._records.note(self.record, "*", text=f"ticket of {self.principal}")
-        self._begin_greeting()
-        super()._begin_pop3()
-        if rest:
-            self.dataReceived(rest)
-        if half_closed:
-            self.readConnectionLost()

@@ -26,7 +26,7 @@ def text(name: str) -> str:
     """Return a scenario as it is written down. Raises: LookupError, telling what is near."""
     known = names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 3)
+        near = difflib.get_close_matches(name, known, 3) or [one for one in known if name and name in one][:3]
         hint = f"; is it {' or '.join(near)}?" if near else ""
         raise LookupError(f"there is no scenario {name!r}{hint}")
     return files(__name__).joinpath(name + _ENDING).read_text(encoding="utf-8")

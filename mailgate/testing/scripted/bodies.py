@@ -18,6 +18,7 @@ from mailgate.testing import samples
 
 FLAGS = ("unstuffed", "unended", "raw")
 FILLER_LINE_OCTETS = 72
+MOST_FILLER_OCTETS = 1 << 30
 
 
 class Body(NamedTuple):
@@ -62,6 +63,8 @@ def _content(source: str, name: str, folder: Path | None) -> bytes:
             raise ValueError(f"sample {word} is no message")
         return found[0]
     if source == "filler" and name.isdecimal():
+        if len(name) > len(str(MOST_FILLER_OCTETS)) or int(name) > MOST_FILLER_OCTETS:
+            raise ValueError(f"filler {name}: {MOST_FILLER_OCTETS:,} octets are the most")
         return filler(int(name))
     raise ValueError(f"{source} {name} is no file NAME, sample NAME, filler OCTETS")
 

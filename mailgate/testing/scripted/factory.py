@@ -105,9 +105,10 @@ def script_factory(harness: Any, row: Mapping[str, Any]) -> tuple[ScriptFactory,
             script = Script(script.sections, row["mismatch"], script.events)
         factory = ScriptFactory(script, harness.clock, harness.records, tls=tls, name=name,
                                 events=row.get("events"))
-    except (ScriptError, OSError, UnicodeDecodeError) as fault:
+    except (ValueError, OSError) as fault:       # ScriptError, or what is no path, or no text
         words = fault.strerror if isinstance(fault, OSError) else fault
-        raise ConfigurationError([f"{where}: {words}"]) from fault
+        place = given if isinstance(fault, OSError) else where
+        raise ConfigurationError([f"{place}: {words}"]) from fault
     clock: Any = harness.clock
     return factory, TLSMemoryBIOFactory(tls, False, factory, clock) if row.get("tls") else factory
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Mapping
+from math import factorial
 from typing import NamedTuple
 
 from mailgate.testing.scripted.notation import ESCAPE, ends_escaped, octets_of
@@ -17,6 +18,8 @@ _NAME = r"[a-z_][a-z0-9_]*"
 _REGEX = re.compile(rf"({_NAME})?:(.*)", re.DOTALL)
 _CHOICE = re.compile(rf"(?:({_NAME})=)?(.*)", re.DOTALL)
 _HOLE = re.compile(rf"\(({_NAME})\)")
+MOST_DEPTH = 50         # of parentheses within parentheses
+MOST_WAYS = 3_000_000_000       # to share a line among holes, that are tried at the worst: some seconds
 
 
 class Reference(NamedTuple):
@@ -54,10 +57,13 @@ class Pattern:
             if compiling.holes:
                 raise ValueError("a line without an end (\\c) has to be literal, or end in \\n")
             self.literal = octets_of(text)
+        self._most_octets = _most_octets(compiling.count)
         self._compiled = None if self.references else self._compile({})
 
     def match(self, line: bytes, kept: Mapping[str, bytes]) -> dict[str, bytes] | None:
-        """Return what is kept of a line, or None if it is another one."""
+        """Return what is kept of a line, or None if it is another one, or too long for so many holes."""
+        if self._most_octets is not None and len(line) > self._most_octets:
+            return None
         found = (self._compiled or self._compile(kept)).fullmatch(line)
         return None if found is None else {
             name: value for name, value in found.groupdict().items() if value is not None}
@@ -76,6 +82,14 @@ class Pattern:
             raise ValueError(f"the expression is wrong: {fault}") from None
 
 
+def _most_octets(holes: int) -> int | None:
+    """Return how long a line may be that is matched with so many holes; None: as long as it likes.
+
+    An expression goes through all ways to share a line among its holes before it says that none fits.
+    """
+    return int((MOST_WAYS * factorial(holes)) ** (1 / holes)) if holes > 1 else None
+
+
 class _Compiling:
     """From a pattern's text to the parts of a regular expression."""
 
@@ -83,6 +97,7 @@ class _Compiling:
         self.parts: list[Part] = []
         self.names: list[str] = []
         self.holes = False
+        self.count = 0          # of holes that have no length of their own
         self._verb = verb       # still in the first word, whose case does not matter
         self._read(text)
 
@@ -92,6 +107,7 @@ class _Compiling:
             one = text[at]
             if one == "*":
                 self.holes = True
+                self.count += 1
                 at += len(text[at:]) - len(text[at:].lstrip("*"))      # a mask is many, and no more than one
                 self.parts.append(b".*")
             elif one == "(":
@@ -111,10 +127,12 @@ class _Compiling:
     def _hole(self, inside: str) -> None:
         self.holes = True
         if re.fullmatch(_NAME, inside):
+            self.count += 1
             self._keep(inside, lambda: self.parts.append(b".+?"))
         elif re.fullmatch("=" + _NAME, inside):
             self.parts.append(Reference(inside[1:]))
         elif found := _REGEX.fullmatch(inside):
+            self.count += 1
             regex = found[2].encode()
             self._keep(found[1], lambda: self.parts.append(b"(?:" + regex + b")"))
         elif (choice := _CHOICE.fullmatch(inside)) and "|" in choice[2]:
@@ -157,6 +175,8 @@ def _closing(text: str, opening: int) -> int:
             in_class = "]" in text[at + 2:]
         elif one == "(":
             depth += 1
+            if depth > MOST_DEPTH:
+                raise ValueError(f"parentheses stand in parentheses, {MOST_DEPTH} deep at the most")
         elif one == ")":
             depth -= 1
             if not depth:

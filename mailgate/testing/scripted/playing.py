@@ -127,6 +127,11 @@ class Player:
         """Take octets of the client's."""
         self._inbox += octets
 
+    @property
+    def unread(self) -> int:
+        """Octets of the client's that wait for their turn."""
+        return len(self._inbox)
+
     def hang_up(self) -> None:
         """Know that the client says nothing more."""
         self._hung_up = True

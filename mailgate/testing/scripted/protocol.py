@@ -18,6 +18,8 @@ from mailgate.testing.scripted.playing import Call, Effect, Heard, Missed, Playe
 from mailgate.testing.trouble.model import End, Octets
 from mailgate.wire.shown import shown
 
+UNREAD_OCTETS = 64 * 1024       # that wait while the script is not at a C: line
+
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
 class ScriptedConnection(Protocol):
@@ -36,6 +38,7 @@ class ScriptedConnection(Protocol):
         self._handshaking = False
         self._going = False
         self._gone = False
+        self._paused = False        # nothing is read at the moment
         self._command: Command | None = None        # the latest, whose reply has not begun
         self._how = ""
 
@@ -66,8 +69,13 @@ class ScriptedConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets."""
+        if self._player.over:
+            return
         self._player.feed(data)
         self._go_on()
+        if not self._gone and not self._can_go_on() and self._player.unread > UNREAD_OCTETS:
+            self._paused = True         # what is not read is better left with the client
+            self.transport.pauseProducing()
 
     def readConnectionLost(self) -> None:
         """The client says nothing more; it may still listen."""
@@ -112,6 +120,9 @@ class ScriptedConnection(Protocol):
                 self._carry_out(self._effects.popleft())
         finally:
             self._going = False
+        if self._paused and (self._player.over or self._can_go_on()) and not self._gone:
+            self._paused = False
+            self.transport.resumeProducing()
 
     def _can_go_on(self) -> bool:
         return self._gone or (self._outlet.idle and not self._handshaking and not self._outlet.ended)
@@ -160,7 +171,7 @@ class ScriptedConnection(Protocol):
         verb, _, argument = octets.rstrip(b"\r\n").partition(b" ")
         self._command = Command(shown(verb.upper()), argument, self.factory.clock.seconds())
         self._command.hide(event, self.record.discretion)
-        self.record.commands.append(self._command)
+        self._records.add_command(self.record, self._command)
         return event
 
     def _miss(self, missed: Missed) -> None:

@@ -50,6 +50,7 @@ PREDEFINED = ("session",)       # names that can be sent without having been kep
 KEYS = ("C", "S", "T", "E", "TLS", "BODY", "ANY", "REPEAT", "OPTIONAL", "EITHER", "OR", "END", "SESSION",
         "MISMATCH")
 MOST_ROUNDS = 1_000_000
+MOST_DEPTH = 50         # of blocks within blocks
 _ROUNDS = re.compile(r"(\d+)(?:-(\d+)?)?")
 
 
@@ -71,6 +72,7 @@ class _Reading:
         self._known: set[str] = set(PREDEFINED)
         self._events: set[str] = set()
         self._on_mismatch = CLOSE
+        self._depth = 0
 
     def script(self) -> Script:
         """Read all of it."""
@@ -208,6 +210,9 @@ class _Reading:
                splits: bool = False) -> list[Node]:
         if line.text.strip() and line.key != "REPEAT":
             raise ValueError(f"{line.key}: stands alone in its line")
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise ValueError(f"blocks stand in blocks, {MOST_DEPTH} deep at the most")
         parted = splits and not self._has_or()
         branches: list[tuple[Node, ...]] = []
         while True:
@@ -219,6 +224,7 @@ class _Reading:
                 continue
             if self._take().key == "END":
                 break
+        self._depth -= 1
         return [Block(line.number, tuple(branches), least, most, leave_first)]
 
     def _has_or(self) -> bool:

@@ -78,6 +78,8 @@ def _session(record: SessionRecord, content: str, pauses: float | None) -> Itera
 def _warnings(record: SessionRecord, turns: Sequence[Turn]) -> Iterator[str]:
     if record.octets_left_out:
         yield f"# {record.octets_left_out} octets were not kept: this is not all that was said"
+    if record.events_left_out:
+        yield f"# {record.events_left_out} events were not kept: this is not all that was said"
     for turn in turns:
         found = ANSWERING.match(turn.heard or b"")
         if found:

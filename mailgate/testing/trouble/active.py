@@ -11,6 +11,8 @@ from mailgate.testing.trouble.model import EVERY, GREETING, TLS, Fault, Kind, Oc
 from mailgate.wire.shown import shown
 
 MOST_WORDS = 3      # of an argument that a fault can name and have counted
+MOST_WORD_OCTETS = 255      # of one of them, in the mean
+MOST_COUNTED = 100_000      # of different ones in a session; those that come later are not counted
 
 Met = tuple[Kind, Occasion]
 
@@ -98,10 +100,11 @@ def count(given: Counter[str], verb: str, argument: bytes) -> None:
     """Count a command of a session in all ways in which a fault may name it: any, TOP, TOP 3, TOP 3 10."""
     if verb not in (GREETING, TLS):
         given[EVERY] += 1
-    given[verb] += 1
-    words = [verb, *[shown(word) for word in argument.split()[:MOST_WORDS]]]
-    for end in range(2, len(words) + 1):
-        given[" ".join(words[:end])] += 1
+    words = [verb, *[shown(word) for word in argument[:MOST_WORDS * MOST_WORD_OCTETS].split()[:MOST_WORDS]]]
+    for end in range(1, len(words) + 1):
+        name = " ".join(words[:end])
+        if name in given or len(given) < MOST_COUNTED:
+            given[name] += 1
 
 
 def _occurrence(fault: Fault, kind: Kind, occurrence: int, given: Mapping[str, int] | None) -> int:

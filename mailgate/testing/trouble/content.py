@@ -13,6 +13,8 @@ from mailgate.testing.trouble.replies import END, header_end, is_long, is_refusa
 CONTENTS = ("RETR", "TOP")          # whose replies hold a message
 LISTS = ("LIST", "UIDL", "CAPA", *CONTENTS)     # whose replies may have many lines
 PRINTABLE = range(0x21, 0x7F)
+LISTED_OCTETS = 64 * 1024       # of a reply: of longer ones no list of all places is made
+DRAWS = 50                      # for each octet that is wanted
 
 
 # Anything -----------------------------------------------------------------------------------------
@@ -60,8 +62,23 @@ def _to_corrupt(occasion: Occasion, reply: bytes) -> list[int]:
         return [] if at is None else list(range(at, min(at + octets, len(reply))))
     parts = parted(reply)
     first = len(parts.status) if parts.content else 0
-    rest = [at for at in range(first, len(reply) - len(parts.end)) if reply[at] not in b"\r\n"]
+    last = len(reply) - len(parts.end)
+    if octets < (last - first) // 4 and last - first > LISTED_OCTETS:
+        return _drawn(occasion, reply, range(first, last), octets)
+    rest = [at for at in range(first, last) if reply[at] not in b"\r\n"]
     return occasion.random.sample(rest, min(octets, len(rest)))
+
+
+def _drawn(occasion: Occasion, reply: bytes, places: range, octets: int) -> list[int]:
+    """Return offsets of a long reply without listing all that there are; fewer, where most are line ends."""
+    found: dict[int, None] = {}
+    for _ in range(DRAWS * octets):
+        at = occasion.random.choice(places)
+        if reply[at] not in b"\r\n":
+            found[at] = None
+        if len(found) == octets:
+            break
+    return list(found)
 
 
 def _truncate(occasion: Occasion, reply: bytes) -> bytes:

@@ -22,6 +22,11 @@ else:
 
 Reader = Callable[[Any], Any]
 
+# Verbs that clients know: of RFC 1939, 2449, 2595, 5034, 6856, 1082, and of servers of old.
+VERBS = ("USER", "PASS", "APOP", "AUTH", "CAPA", "STLS", "STAT", "LIST", "UIDL", "RETR", "TOP", "DELE",
+         "RSET", "NOOP", "QUIT", "LAST", "RPOP", "UTF8", "LANG", "*ENV")
+LIKENESS = 0.7      # from which on a word is one of these misspelt: RTER, not HELP or STARTTLS
+
 
 def _numbers(value: Any) -> tuple[int, ...]:
     """Read one number from 1 on, or several."""
@@ -37,13 +42,19 @@ def _probability(value: Any) -> float:
 
 def _command(value: Any) -> str:
     word, blank, rest = values.text(value).partition(" ")
-    return (word if word in (GREETING, TLS, RESPONSE) else word.upper()) + blank + rest
+    if word in (GREETING, TLS, RESPONSE):
+        return word + blank + rest
+    verb = word.upper()
+    near = difflib.get_close_matches(verb, VERBS, 1, LIKENESS)
+    if near and verb not in VERBS and not verb.startswith("X"):
+        raise ValueError(f"{word}: did you mean {near[0]}?")
+    return verb + blank + rest
 
 
 WHEN: Mapping[str, Reader] = {
     "command": _command, "session": _numbers, "occurrence": _numbers, "user": values.text,
-    "protocol": values.text, "tls": values.switch, "probability": _probability, "times": values.whole(1),
-    "name": values.text}
+    "protocol": values.choice("pop3", "pop3s", "kpop"), "tls": values.switch,
+    "probability": _probability, "times": values.whole(1), "name": values.text}
 
 
 def read_fault(table: Mapping[str, Any], where: str = "fault") -> Fault:

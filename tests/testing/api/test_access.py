@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mailgate.testing.api.dispatch import BODY_OCTETS
 from mailgate.testing.api.operations import Operation
+from mailgate.testing.api.site import Body
 from mailgate.testing.api.table import OPERATIONS
 from tests.testing.api.base import PREFIX, ApiCase, Reply, request
 
@@ -170,6 +171,16 @@ class RequestTests(ApiCase):
                 connection.sendall(chunk)
             connection.sendall(b"0\r\n\r\n")
             self.assertTrue(connection.recv(100).startswith(b"HTTP/1.1 413 "))
+
+    def test_body_of_a_stranger(self) -> None:
+        """Of a request without the token no body is kept, however large it says that it is."""
+        kept: list[int] = []
+        write = Body.write
+        self.patch(Body, "write", lambda body, octets: (write(body, octets), kept.append(
+            len(body.getvalue())))[0])
+        for authorization, most in ((None, 0), (f"Bearer {self.token}", 1 << 20)):
+            reply = request("POST", "/accounts", bytes(1 << 20), headers={"Authorization": authorization})
+            self.assertEqual((reply.status, max(kept)), (400 if most else 401, most))
 
     @settings(deadline=None, max_examples=60)
     @given(st.sampled_from([one for one in OPERATIONS if one.body is not None]), BODIES)

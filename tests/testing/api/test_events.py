@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import socket
+from functools import partial
 from typing import Any
+
+from twisted.logger import formatEvent, globalLogPublisher
 
 from mailgate.testing.api.schemas import SCHEMAS
 from tests.needs import unavailable
@@ -98,6 +101,25 @@ class EventTests(ApiCase):
         for notice in notices:
             self.assertEqual([one.message for one in Draft202012Validator(schema).iter_errors(notice)], [])
 
+    def test_secret_in_pieces(self) -> None:
+        """A secret in pieces is masked though they are told as they come; not for who asks for secrets."""
+        harness = self.server._harness
+
+        def say(who: str, *pieces: bytes) -> None:
+            for piece in pieces:
+                self.server._call(lambda octets=piece: harness.records.note(record, who, octets))
+
+        record = self.server._call(lambda: harness.records.begin("pop3"))
+        say("C", b"PASS sesame\r\n")
+        say("S", b"-ERR not ses")
+        watcher, open_watcher = self.opened(), self.opened("/events?secrets=true")
+        say("S", b"am", b"e\r\n")
+        self.server._call(lambda: harness.records.end(record, "QUIT"))
+        for one, wanted in ((watcher, ["-ERR not ********", "********", "********\\r\\n"]),
+                            (open_watcher, ["am", "e\\r\\n"])):
+            notices = [one for one in one.until("end") if one["type"] == "event"]
+            self.assertEqual([one["event"]["shown"] for one in notices], wanted)
+
     def test_past_first(self) -> None:
         """Who asks for it is told first what happened before; with secrets, if he asks for them."""
         self.filled()
@@ -120,9 +142,23 @@ class EventTests(ApiCase):
         self.assertEqual([one["what"] for one in changes if one["what"] != "/maildrops"],
                          ["/accounts", "/reset"])
         self.judge(changes)
+        self.server.account("mrose")
         watcher = self.opened()
         self.server.maildrop("mrose").add("Subject: x\n\n")
         self.assertEqual(watcher.next(), {"type": "changed", "what": "/maildrops"})
+
+    def test_leave_taken(self) -> None:
+        """Who has said goodbye is told nothing more, though the connection is still there; nobody minds."""
+        web = self.server._web
+        assert web is not None
+        for tell in (partial(web._events.changed, "/late"), web._events.stop):
+            watcher = self.opened()
+            [stream] = self.server._call(lambda: list(web._events._streams))
+            stream._transport.transport.loseConnection = lambda: None   # as where octets still wait to leave
+            watcher.send(CloseConnection(1000))
+            self.assertIsInstance(watcher.next_event(), CloseConnection)
+            self.server._call(tell)
+            self.assertEqual(self.server._call(lambda: list(web._events._streams)), [])
 
     def test_who_may(self) -> None:
         """By token in a header or the address, and from no other origin."""
@@ -139,6 +175,20 @@ class EventTests(ApiCase):
         self.assertEqual(self.ask(426, "GET", "/events").headers["Upgrade"], "websocket")
         self.assertEqual(self.ask(400, "GET", "/events?secrets=yes&reply=true").places,
                          ["query.secrets", "query.reply"])
+
+    def test_bad_handshake(self) -> None:
+        """One that is no WebSocket's is told so; nothing of it is logged: the token may be in its address."""
+        logged: list[str] = []
+        self.addCleanup(globalLogPublisher.removeObserver, observer := lambda event: logged.append(
+            str(formatEvent(event))))
+        globalLogPublisher.addObserver(observer)
+        for version in ({"Sec-WebSocket-Version": "8"}, {}):
+            reply = self.ask(400, "GET", f"/events?token={self.token}", headers={
+                "Authorization": None, "Connection": "Upgrade", "Upgrade": "websocket",
+                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", **version})
+            self.assertNotIn(self.token, str(reply.json))
+        self.assertNotIn(self.token, "\n".join(logged))
+        self.assertEqual(self.server.problems, [])
 
     def test_nothing_to_say(self) -> None:
         """Who speaks to the server is cut off."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import subprocess
 import sys
+import time
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -12,6 +15,7 @@ from urllib.request import Request, urlopen
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.testing import Server
+from mailgate.testing.api import site
 
 
 class ServeTests(SynchronousTestCase):
@@ -45,6 +49,44 @@ class ServeTests(SynchronousTestCase):
             self.assertRaises(ConnectionRefusedError, urlopen_raw, place.port)
         self.assertRaises(RuntimeError, server.serve_api)
 
+    def test_all_ends(self) -> None:
+        """Whatever stands when the server stops ends: half a request, one that waits, one nobody reads."""
+        self.patch(site, "FAREWELL_SECONDS", 0.3)
+        with Server(protocols=("pop3",)) as server:
+            url, token = server.serve_api()
+            place = urlsplit(url)
+            server.account("mrose").add("Subject: big\n\n" + ("x" * 78 + "\n") * 200_000, unique_id="big")
+            session = socket.create_connection(server.pop3, 20)  # is waited for
+            self.addCleanup(session.close)
+            server.wait_for(lambda: len(server.sessions) == 1)
+
+            def begun(path: str, *more: str, end: str = "\r\n\r\n") -> socket.socket:
+                one = socket.socket()
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                self.addCleanup(one.close)
+                one.settimeout(20)
+                one.connect((place.hostname, place.port))
+                one.sendall(("\r\n".join([f"GET {place.path}{path} HTTP/1.1", f"Host: {place.netloc}",
+                                          f"Authorization: Bearer {token}", *more]) + end).encode())
+                return one
+
+            upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+                       "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
+            unread = "/maildrops/mrose/messages/big"
+            standing = [begun("/sessions?wait=idle&timeout=60"), begun("/clock", end="\r\n"), begun("/clock"),
+                        begun("/events", *upgrade), begun("/accounts", "Content-Length: 9", end="\r\n\r\n{")]
+            slow, lazy = begun(unread), begun(unread)
+            watcher = standing[3]
+            self.assertIn(b"101 Switching", watcher.recv(4096))
+            slow.recv(1)
+            server.stop()
+            for one in standing:
+                until_the_end(one)
+            until_the_end(slow)
+            time.sleep(0.6)
+            self.assertLess(until_the_end(lazy), 15_000_000)
+            self.assertEqual(server.problems, [])
+
     def test_no_global_reactor(self) -> None:
         """Serving the API installs no reactor: the program that is tested may have one of its own."""
         code = ("import sys; from urllib.request import Request, urlopen\n"
@@ -56,6 +98,15 @@ class ServeTests(SynchronousTestCase):
         said = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True,
                               timeout=60, check=False)
         self.assertEqual((said.stdout, said.stderr), ("False\n", ""))
+
+
+def until_the_end(one: socket.socket) -> int:
+    """Read until the connection has ended; return how many octets. Raises: TimeoutError."""
+    count = 0
+    with contextlib.suppress(ConnectionError):
+        while octets := one.recv(1 << 20):
+            count += len(octets)
+    return count
 
 
 def urlopen_raw(port: int | None) -> None:

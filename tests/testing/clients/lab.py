@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ POLL_SECONDS = 45.0                         # and this: longer than any poll of 
 STEP_SECONDS = 0.1
 OUTPUT_OCTETS = 20_000
 FILE_BLOCKS = 400_000                       # of 512 octets: a client that writes without end fills no disk
+BUSY_OCTETS = 10_000_000                    # written while nobody says anything: that is no hang
 MAIL = ("plain", "dots", "utf8")            # where a scenario asks for nothing
 AT_LAST = {"xoauth2": "pass"}               # how it comes in to a server that is well and knows no tokens
 
@@ -141,7 +142,7 @@ def _poll(client: Client, at: At, server: Server, quiet_seconds: float) -> Poll:
                                     *client.arguments(at)], stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=subprocess.STDOUT, env=environment, cwd=at.folder,
                                    start_new_session=True)
-        ended = _watch(process, server, began, quiet_seconds)
+        ended = _watch(process, server, began, quiet_seconds, at.folder)
     told = _end_of(log)
     if process.returncode == -signal.SIGXFSZ:
         ended = ENDLESS
@@ -157,9 +158,10 @@ def _end_of(log: Path) -> str:
         return file.read().decode("utf-8", "replace")
 
 
-def _watch(process: subprocess.Popen[bytes], server: Server, began: float, quiet_seconds: float) -> str:
+def _watch(process: subprocess.Popen[bytes], server: Server, began: float, quiet_seconds: float,
+           folder: Path) -> str:
     """Return "" when the program has ended by itself, HANG or ENDLESS when we ended it."""
-    said, since = -1, began
+    said, since, held = -1, began, 0
     while True:
         try:
             process.wait(STEP_SECONDS)
@@ -168,13 +170,22 @@ def _watch(process: subprocess.Popen[bytes], server: Server, began: float, quiet
             now = time.monotonic()
         count = sum(len(session.events) for session in server.sessions)
         if count != said:
-            said, since = count, now
+            said, since, held = count, now, _octets(folder)
         ended = HANG if now - since > quiet_seconds else (
             ENDLESS if now - began > POLL_SECONDS + quiet_seconds else "")
         if ended:
             os.killpg(process.pid, signal.SIGKILL)      # a session of its own: the program and its children
             process.wait()
-            return ended
+            return ENDLESS if _octets(folder) - held > BUSY_OCTETS else ended
+
+
+def _octets(folder: Path) -> int:
+    """Return how much lies in a folder that somebody works in."""
+    found = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            found += file.stat().st_size
+    return found
 
 
 def _wait_for_sessions(server: Server) -> None:

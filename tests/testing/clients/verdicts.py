@@ -1,7 +1,7 @@
 """What became of the mail: rules that judge a client's run, and nothing else does.
 
 An original is compared with what the client stored by the octets of its body, line ends set equal and the
-last one left out; what a client adds to a header is its own business.
+last one left out; what a client adds to a header is its own business, unless it is a reply of the server's.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _owner(content: bytes, originals: Sequence[Original]) -> tuple[Original | No
     text = body_of(content)
     for one in named or originals:
         if text == body_of(one.content) and (named or len(text) > 1):
-            return one, WHOLE
+            return one, CHANGED if _has_reply(content) else WHOLE
     if not named:
         if len(content) > 40:
             for one in originals:
@@ -154,6 +154,11 @@ def _owner(content: bytes, originals: Sequence[Original]) -> tuple[Original | No
         return None, PART
     whole = body_of(named[0].content)
     return named[0], PART if len(text) < len(whole) and whole.startswith(text[:-1]) else CHANGED
+
+
+def _has_reply(content: bytes) -> bool:
+    """Whether a line of the header is a status line: no field of ours looks so."""
+    return re.search(rb"(?m)^(?:\+OK|-ERR)", plain(content).partition(b"\n\n")[0]) is not None
 
 
 def body_of(content: bytes) -> bytes:

@@ -331,6 +331,7 @@ class HostileTests(ConsoleTestCase):
 
     def test_without_the_cleaner(self) -> None:
         """The frame and its policy hold alone: were the HTML sent as it came, it could do nothing either."""
+        self.call(self.harness.add_account, "mrose", "secret")
         unique_id = self.call(self.harness.add_message, "mrose", hostile())
         with patch("mailgate.testing.console.pages.page_of", lambda letter: HOSTILE.encode()):
             page = self.open()
@@ -345,6 +346,7 @@ class HostileTests(ConsoleTestCase):
 
     def test_large(self) -> None:
         """Five megabytes of HTML are shown in part, soon, and can be saved whole."""
+        self.call(self.harness.add_account, "mrose", "secret")
         content = hostile("<p>" + f"<b>{'x' * 90}</b> " * (LARGE // 98))
         unique_id = self.call(self.harness.add_message, "mrose", content)
         page = self.open()
@@ -395,6 +397,14 @@ class RefusalTests(ConsoleTestCase):
             self.assertNotIn("unsafe", policy)
             self.assertEqual((answer.getheader("X-Content-Type-Options"), answer.getheader("Referrer-Policy"),
                               answer.getheader("Cache-Control")), ("nosniff", "no-referrer", "no-store"))
+        for status, method, path in ((404, "GET", "/console/none"), (404, "HEAD", "/console/static/../x"),
+                                     (405, "POST", "/console/"), (405, "BREW", "/console/static/api.js"),
+                                     (405, "PUT", "/console/mail/mrose"), (404, "GET", "/console/mail"),
+                                     (200, "HEAD", "/console/")):
+            found, answer = self.ask(method, path, Authorization=f"Bearer {TOKEN}")
+            self.assertEqual((found, answer.getheader("X-Content-Type-Options")), (status, "nosniff"), path)
+            self.assertTrue(answer.getheader("Content-Security-Policy"), path)
+            self.assertEqual("application/json" in str(answer.getheader("Content-Type")), status != 200, path)
         status, answer = self.ask("POST", "/console/session", Authorization=f"Bearer {TOKEN}")
         cookie = (answer.getheader("Set-Cookie") or "").lower()
         self.assertEqual(status, 200)

@@ -1,7 +1,7 @@
 // The harness's console: which view is shown, and what stands above all of them.
 
 import { Refused, call, signIn, signInByAddress, whenSignedOut } from "./api.js";
-import { announce, ask, day, empty, failure, field, h, moment, show } from "./dom.js";
+import { announce, ask, day, empty, failure, field, h, moment, partsOf, show } from "./dom.js";
 import { Live, showLink } from "./live.js";
 import { API, state } from "./state.js";
 import { sessionsView } from "./sessions.js";
@@ -23,7 +23,7 @@ let signedIn = false;
 // Which view ---------------------------------------------------------------------------------------
 
 function route() {
-  const parts = window.location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const parts = partsOf(window.location.hash);
   return VIEWS[parts[0]] ? parts : ["sessions"];
 }
 
