@@ -57,9 +57,9 @@ class IdleClock:
 
     def _wait(self) -> None:
         """Wait until the next tick is due."""
-        since = self._clock.seconds() - self._began
-        ticks = max(0, int(since // self._tick_seconds)) + 1
-        self._next = self._clock.callLater(ticks * self._tick_seconds - since, self._tick)
+        # never longer than a tick, also where the system's clock was set back
+        since = (self._clock.seconds() - self._began) % self._tick_seconds
+        self._next = self._clock.callLater(self._tick_seconds - since, self._tick)
 
     def _tick(self) -> None:
         self._wait()

@@ -57,6 +57,25 @@ class IdleClockTests(SynchronousTestCase):
         self.assertEqual((2, 2), (len(bad.ticks), len(good.ticks)))
         self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
+    def test_late_ticks(self) -> None:
+        """A tick that came late makes the next one no later."""
+        one = Connection()
+        self.idle.add(one)
+        self.clock.advance(1.5 * TICK_SECONDS)
+        self.clock.advance(0.5 * TICK_SECONDS)
+        self.assertEqual(2, len(one.ticks))
+
+    def test_clock_that_is_set_back(self) -> None:
+        """By an hour: the next tick is a tick away, not an hour."""
+        one = Connection()
+        self.idle.add(one)
+        self.clock.rightNow -= 3600
+        for call in self.clock.getDelayedCalls():
+            call.reset(0)
+        self.clock.advance(0)
+        self.clock.advance(TICK_SECONDS)
+        self.assertEqual(2, len(one.ticks))
+
     def test_short_limits(self) -> None:
         """A limit shorter than the tick makes the tick finer."""
         idle, one = IdleClock(self.clock, 2.0), Connection()
