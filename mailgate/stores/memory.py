@@ -153,7 +153,7 @@ class MemoryStore(MemoryFolders, MemoryImports):
         drop.logins[view] = now
         self._shared.accounts.logged_in(admission, int(now * 1000))
         lease = drop.leases[view] = self._new_lease(view, now)
-        return _OpenMaildrop(self, drop, lease)
+        return OpenMaildrop(self, drop, lease)
 
     def _peek(self, maildrop: str, folder: str) -> IMaildrop:
         return _Peeked(self._rows(maildrop), find_folder(folder))
@@ -226,26 +226,19 @@ class MemoryStore(MemoryFolders, MemoryImports):
 
 
 @implementer(IMaildrop)
-class _OpenMaildrop:
+class OpenMaildrop:
     """One session's maildrop."""
 
-    __slots__ = ("listing", "_drop", "_gone", "_lease", "_messages", "_store")
+    __slots__ = ("listing", "_drop", "_lease", "_messages", "_store")
 
     def __init__(self, store: MemoryStore, drop: Rows, lease: Lease) -> None:
         self._store = store
         self._drop = drop
         self._lease = lease
-        self._gone: set[int] = set()            # numbers of those that vanished
         self.listing, self._messages = drop.snapshot(lease.view)
 
-    def vanish(self, number: int) -> None:
-        """Remove a message behind the session's back, as no store does: for tests of those who talk to it."""
-        if 0 < number <= len(self._messages) and number not in self._gone:
-            self._gone.add(number)
-            self._drop.remove([self._messages[number - 1].serial])
-
     def _message(self, number: int) -> Message:
-        if not 0 < number <= len(self._messages) or number in self._gone:
+        if not 0 < number <= len(self._messages):
             raise NoSuchMessage(number)
         return self._messages[number - 1]
 
@@ -274,21 +267,20 @@ class _OpenMaildrop:
         """Do what `commit` does before returning, for callers that cannot wait for a Deferred."""
         if not self._store._end(self._drop, self._lease):
             raise LeaseLost("the lease ran out before QUIT")
-        self._drop.remove([self._message(number).serial for number in set(marked) - self._gone])
+        self._drop.remove([self._message(number).serial for number in set(marked)])
 
     def release(self) -> Deferred[None]:
         self._store._end(self._drop, self._lease)
         return succeed(None)
 
 
-class _Peeked(_OpenMaildrop):
+class _Peeked(OpenMaildrop):
     """A folder's messages, read without a lease."""
 
     __slots__ = ()
 
     def __init__(self, drop: Rows, folder: str | None) -> None:
         self._drop = drop
-        self._gone = set()
         self._messages = drop.within(folder)
         self.listing = listing_of(self._messages)
 

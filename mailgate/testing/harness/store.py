@@ -9,7 +9,7 @@ from typing import Any
 from mailgate.errors import NoSuchMessage
 from mailgate.model import Admission
 from mailgate.names import fold
-from mailgate.stores.memory import MemoryStore, _OpenMaildrop
+from mailgate.stores.memory import MemoryStore, OpenMaildrop
 from mailgate.stores.memory_data import Message, Rows
 from mailgate.wire.dots import unstuff
 
@@ -21,7 +21,7 @@ class Nothing:
         """Done."""
 
 
-class HarnessMaildrop(_OpenMaildrop):
+class HarnessMaildrop(OpenMaildrop):
     """One session's maildrop, from which messages may vanish."""
 
     __slots__ = ()
@@ -33,8 +33,7 @@ class HarnessMaildrop(_OpenMaildrop):
 
     def commit_blocking(self, marked: Collection[int]) -> None:
         """Remove what is still there."""
-        self._gone.update([number for number in marked if self._has_lost(number)])
-        super().commit_blocking(marked)
+        super().commit_blocking([number for number in marked if not self._has_lost(number)])
 
     def _message(self, number: int) -> Message:
         message = super()._message(number)
