@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailgate.testing import memory, server, showing
 from mailgate.testing.kdc import Realm
 from tests.running import ROOT
+from tests.testing.blocks import run_blocks
 
 LOADED = memory, server, showing        # a run in this process forgets what it has loaded; this stays
 PAGES = {name: (ROOT / "docs" / "testing" / f"{name}.rst").read_text(encoding="utf-8")
          for name in ("clock", "twisted")}
-_BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", re.MULTILINE)
 
 pytest_plugins = ["pytester"]
 
@@ -26,12 +25,8 @@ class PageTests(SynchronousTestCase):
         self.pytester = pytester
 
     def test_examples(self) -> None:
-        blocks = {f"test_{name}_{number}": textwrap.dedent(block)
-                  for name, page in PAGES.items() for number, block in enumerate(_BLOCK.findall(page))}
-        self.assertEqual(len(blocks), 6)
-        self.pytester.makepyfile(**blocks)
-        done = self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "--strict-markers")
-        done.assert_outcomes(passed=sum(block.count("def test_") for block in blocks.values()))
+        """Every block of code is a file of tests, and all of them pass."""
+        run_blocks(self.pytester, *PAGES.values(), least=6)
 
     def test_names(self) -> None:
         """What a server in memory and a realm have is told of."""

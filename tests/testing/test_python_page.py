@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,10 +12,10 @@ from mailgate.testing.face import Face
 from mailgate.testing.maildrops import Maildrop
 from mailgate.testing.pytest_plugin import TO_ARRANGE, TO_START
 from tests.running import ROOT
+from tests.testing.blocks import run_blocks
 
 LOADED = server, showing        # a run in this process forgets what it has loaded; this stays
 PAGE = (ROOT / "docs" / "testing" / "python.rst").read_text(encoding="utf-8")
-_BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", re.MULTILINE)
 
 pytest_plugins = ["pytester"]
 
@@ -28,12 +27,7 @@ class PageTests(SynchronousTestCase):
 
     def test_examples(self) -> None:
         """Every block of code is a file of tests, and all of them pass."""
-        blocks = [textwrap.dedent(block) for block in _BLOCK.findall(PAGE)]
-        self.assertGreater(len(blocks), 3)
-        for number, block in enumerate(blocks):
-            self.pytester.makepyfile(**{f"test_block_{number}": block})
-        done = self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "--strict-markers", "-W", "error")
-        done.assert_outcomes(passed=sum(block.count("def test_") for block in blocks))
+        run_blocks(self.pytester, PAGE, least=4)
 
     def test_names(self) -> None:
         """What a server and a maildrop have is told of, and so is what the marker takes."""
