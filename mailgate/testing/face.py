@@ -184,10 +184,13 @@ class Face:
         """Switch all faults off."""
         self._call(self._harness.make, Scenario(""))
 
-    def lose_leases(self) -> None:
+    def lose_leases(self, after: float = 0.0) -> None:
         """Take all open maildrops away from their sessions, as happens to a server that was stopped so long
-        that its leases ran out: QUIT is refused and removes nothing, and others may log in meanwhile."""
-        self._do(self._harness.lose_leases)
+        that its leases ran out: QUIT is refused and removes nothing, and others may log in meanwhile.
+
+        `after`: in so many seconds of the harness's clock; `[store] lease_seconds` is 60 in a service.
+        """
+        self._do(self._harness.lose_leases, after)
 
     def settle(self) -> None:
         """Return when what clients have sent until now was read and answered."""

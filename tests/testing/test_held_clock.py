@@ -109,6 +109,20 @@ class InMemoryTests(MemoryServerMixin, SynchronousTestCase):
         self.assertIn(b"+OK", second.say(b"QUIT\r\n"))
         self.assertEqual(self.server.deleted, [unique_id])
 
+    def test_leases_run_out_with_time(self) -> None:
+        """A server that stops renewing them: held for as long as they last, and no second longer."""
+        unique_id = self.maildrop.add(MESSAGE)
+        first = self.logged_in()
+        first.say(b"DELE 1\r\n")
+        self.server.lose_leases(after=60)
+        self.server.advance(59)
+        second = self.server.talk()
+        self.assertIn(b"-ERR [IN-USE]", second.say(b"USER mrose\r\nPASS secret\r\n"))
+        self.server.advance(1)
+        self.assertIn(b"-ERR", first.say(b"QUIT\r\n"))
+        self.assertEqual(self.maildrop.unique_ids, [unique_id])
+        self.assertIn(b"+OK", second.say(b"USER mrose\r\nPASS secret\r\n"))
+
     def test_leases_hold(self) -> None:
         """However far the time is moved: a session that says something keeps its maildrop."""
         self.maildrop.add(MESSAGE)

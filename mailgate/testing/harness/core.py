@@ -294,9 +294,12 @@ class Harness:
         """Remove all of a maildrop's mail, also from under a session."""
         self.store.discard(maildrop)
 
-    def lose_leases(self) -> None:
-        """Let every session's lease have run out, as if this server had slept for longer than they last."""
-        self.store.lose_leases()
+    def lose_leases(self, after: float = 0.0) -> None:
+        """Let every lease of now have run out in so many seconds, as if this server slept from now on."""
+        if after > 0:
+            self.clock.callLater(after, self.store.lose_leases, self.store.holder)
+        else:
+            self.store.lose_leases()
 
 
 def wait_for(deferred: Deferred[Any]) -> Any:

@@ -108,8 +108,16 @@ class HarnessStore(MemoryStore):
         self.told()
         return len(serials)
 
-    def lose_leases(self) -> None:
-        """Let every lease have run out, as if the process had slept for longer than they last."""
-        if self._holder is not None:
+    @property
+    def holder(self) -> int | None:
+        """Whom the leases of now belong to."""
+        return self._holder
+
+    def lose_leases(self, holder: int | None = None) -> None:
+        """Let every lease have run out, as if the process had slept for longer than they last.
+
+        Those of another holder than the one that is given are left alone.
+        """
+        if self._holder is not None and holder in (None, self._holder):
             self._shared.drop_holder(self._holder)
             self._holder = None
