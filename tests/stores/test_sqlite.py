@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from array import array
+from collections.abc import Callable
 
 from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -152,6 +154,25 @@ class BeginAndEndTests(SqliteHooks, StoreHooks, TestCase):
         self.assertEqual(await gatherResults(asked), [[None]] * 10)
         await store.start()
         self.assertEqual(len(await self.held(store, "mrose")), 10)
+
+    async def test_stop_leaves_no_log_behind(self) -> None:
+        """The database is one file then, to copy or move: the last connection to close folds the log in."""
+        store = await self.make_store()
+        await self.put(store, "mrose", MIME)
+        closed: list[str] = []
+        for name in ("writer", "reader"):
+            thread = getattr(store._database, name)
+
+            def close(name: str = name, drop: Callable[[], None] = thread._drop_connection) -> None:
+                if name == "reader":
+                    time.sleep(0.05)    # as long as the other would take
+                drop()
+                closed.append(name)
+
+            self.patch(thread, "_drop_connection", close)
+        await store.stop()
+        self.assertEqual(closed, ["reader", "writer"])
+        self.assertEqual(os.listdir(store.folder), ["mail.db"])
 
     async def test_start_twice(self) -> None:
         """The second start finds everything there already."""
