@@ -7,8 +7,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
 
 from mailgate.net.idle import IdleClock, Watched
+from mailgate.net.linelog import LineLog
 
 STOP_GRACE_SECONDS = 5.0   # how long a shutdown waits for clients to take what was sent
 
@@ -28,6 +30,7 @@ class ServerFactory(Factory):
             clock = IReactorTime(reactor)
         self.clock: Any = clock
         self.idle = IdleClock(clock, *limits_seconds)
+        self._lines = LineLog(clock)
         self._stopping = False
         self._all_gone: Deferred[None] | None = None
 
@@ -38,6 +41,12 @@ class ServerFactory(Factory):
     def _connection(self, addr: IAddress | None) -> Protocol:
         """Return a connection's protocol."""
         raise NotImplementedError
+
+    def tell(self, log: Logger, told: str) -> None:
+        """Write a log line; where many come, soon."""
+        self._lines.add(log, told)
+        if not self.idle.watched:
+            self._lines.flush()
 
     def shutdown(self) -> Deferred[None]:
         """Tell every client and close; commits under way are finished. Fires when all are gone."""
@@ -58,7 +67,10 @@ class ServerFactory(Factory):
     def ended(self, connection: Watched) -> None:
         """Note that a connection is gone, and watch it no more."""
         self.idle.discard(connection)
-        if self._all_gone is not None and not self.idle.watched:
+        if self.idle.watched:
+            return
+        self._lines.flush()
+        if self._all_gone is not None:
             gone, self._all_gone = self._all_gone, None
             gone.callback(None)
 

@@ -192,10 +192,10 @@ class LMTPProtocol(Connection):
         fates = [f"<{shown(path)}> {_fate(fault)}" for path, fault in told.fates[:LOGGED_RECIPIENTS]]
         more = len(told.fates) - len(fates)
         peer = (self.peer or "unix socket") + (f" ({self.tls})" if self.tls else "")
-        log.info("{id}: from <{sender}> by {peer}, {octets} octets, {stored} of {recipients} stored: {fates}",
-                 id=told.delivery_id, sender=shown(told.sender), peer=peer,
-                 octets=told.octets, stored=sum(fault is None for _, fault in told.fates),
-                 recipients=len(told.fates), fates=", ".join(fates) + (f", {more} more" if more else ""))
+        stored = sum(fault is None for _, fault in told.fates)
+        self.factory.tell(log, f"{told.delivery_id}: from <{shown(told.sender)}> by {peer}, "
+                          f"{told.octets} octets, {stored} of {len(told.fates)} stored: {', '.join(fates)}"
+                          + (f", {more} more" if more else ""))
 
 
 def _fate(fault: BaseException | None) -> str:
