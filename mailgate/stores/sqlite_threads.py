@@ -2,7 +2,8 @@
 
 A thread takes everything that is queued at once and answers all of it by one hop to the reactor's
 thread. For the writer that is group commit: one transaction, one sync, and no answer before the
-COMMIT has returned.
+COMMIT has returned. What is asked in one turn of the reactor is handed over at its end: the thread
+is woken once, and the two do not take the interpreter's lock from each other meanwhile.
 
 An operation is a function of a cursor. It may run twice (see `WriterThread`), so it changes
 nothing but the database, or only what a second run makes right again.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -19,7 +21,7 @@ from threading import Event, Thread
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from mailgate.errors import MailgateError, StoreUnavailable
@@ -49,12 +51,13 @@ class Job:
 class DatabaseThread:
     """What both threads share: a queue, a connection that is opened again after it failed."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], reactor: IReactorFromThreads,
-                 name: str) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], reactor: Any, name: str) -> None:
         self._connect = connect
         self._reactor = reactor
         self._name = name
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._gathered: deque[Job] = deque()        # in this turn of the reactor
+        self._due: IDelayedCall | None = None       # the turn's end
         self._connection: sqlite3.Connection | None = None
         self._stale = False     # the connection is to be opened again before it is used
         self.when_read_only: Callable[[], None] = _ignored     # called in this thread
@@ -74,6 +77,7 @@ class DatabaseThread:
             return succeed(None)
         assert self._stopped is not None
         self._running = False
+        self.hand_over()
         self._queue.put(None)
         return self._stopped
 
@@ -86,8 +90,21 @@ class DatabaseThread:
             return fail(StoreUnavailable("the store is not open"))
         job = Job(operation, args, durable)
         job.deferred = Deferred()
-        self._queue.put(job)
+        self._gathered.append(job)
+        if self._due is None:
+            self._due = self._reactor.callLater(0, self._turn_over)
         return job.deferred
+
+    def hand_over(self) -> None:
+        """Queue what was asked in this turn of the reactor without waiting for its end."""
+        if self._due is not None:
+            self._due.cancel()
+            self._turn_over()
+
+    def _turn_over(self) -> None:
+        self._due = None
+        while self._gathered:
+            self._queue.put(self._gathered.popleft())
 
     def run_blocking(self, operation: Callable[..., T], *args: Any, durable: bool = False) -> T:
         """Do what `run` does and wait for it here. Only for callers that cannot wait otherwise."""
@@ -95,6 +112,7 @@ class DatabaseThread:
             raise StoreUnavailable("the store is not open")
         job = Job(operation, args, durable)
         job.done = Event()
+        self.hand_over()
         self._queue.put(job)
         job.done.wait()
         if job.error is not None:

@@ -67,6 +67,7 @@ class ThreadHooks(SqliteHooks, StoreHooks):
             event.wait()
 
         thread.run(wait)
+        thread.hand_over()
         busy.wait()
         self.statements.clear()
         return event
