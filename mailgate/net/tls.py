@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailgate.net.certificates import BadCertificate, Identity
+from mailgate.net.tls_transport import TLSTransport
 
 TICKET_SECONDS = 7200       # how long a client may take up an earlier session
 SESSION_ID = b"mailgate"    # OpenSSL resumes nothing without one; tickets of one listener fit no other anyway
@@ -211,6 +212,8 @@ def secured(transport: Any) -> Secured:
 
 class TLSFactory(TLSMemoryBIOFactory):
     """TLS from the first octet, in front of another factory (pop3s)."""
+
+    protocol = TLSTransport
 
     def __init__(self, tls: ServerTLS, wrapped: Any, clock: IReactorTime) -> None:
         super().__init__(tls, False, wrapped, clock)
