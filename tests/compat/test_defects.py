@@ -75,7 +75,7 @@ class DefectTests(StandInCase):
         else:
             raise AssertionError("Twisted's POP3 has mended this")
         self.realm = None
-        gc.collect()        # a failure that nobody saw is told of when its Deferred goes: now, in no other test
+        gc.collect()    # a failure that nobody saw is told of when its Deferred goes: now, in no other test
         self.flushLoggedErrors()
         for call in self.clock.getDelayedCalls():
             call.cancel()
