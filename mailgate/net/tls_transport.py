@@ -42,13 +42,16 @@ class TLSTransport(TLSMemoryBIOProtocol):
         self.wrappedProtocol.makeConnection(self)
 
     def _flushSendBIO(self) -> None:
-        """Let what OpenSSL has to say leave: at once where the socket takes it."""
+        """Let what OpenSSL has to say leave: at once where the socket takes it.
+
+        But for the farewell of a connection that is cut: its client is to see that it was.
+        """
         try:
             octets = self._tlsConnection.bio_read(FLIGHT_OCTETS)
         except WantReadError:
             return
         transport: Any = self.transport
-        if len(octets) < RECORD_OCTETS:
+        if len(octets) < RECORD_OCTETS and not self._aborted:
             octets = send_at_once(transport, octets)
         if octets:
             transport.write(octets)

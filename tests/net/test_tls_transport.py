@@ -163,6 +163,16 @@ class RealTests(TestCase):
         await self.inner.lost
         await self.until(lambda: self.layer.getHandle() is None)
 
+    async def test_what_is_torn(self) -> None:
+        """It has no farewell, by which TLS tells an end from a cut: a message may be half out."""
+        await self.shake_hands()
+        self.layer.write(b"+OK message follows\r\nhalf of")
+        self.layer.abortConnection()
+        await self.inner.lost
+        self.assertEqual(self.read(), b"+OK message follows\r\nhalf of")
+        self.assertRaises(ssl.SSLWantReadError, self.tls.read)
+        self.assertRaises(ConnectionResetError, self.client.recv, 1)
+
     def read_to_the_end(self) -> bytes:
         """Return what is said until the server's farewell, and answer that."""
         said = bytearray()
@@ -207,7 +217,7 @@ class NamesTests(TestCase):
         """Has all that Twisted's own has by then."""
         theirs, ours = self.connected(TLSMemoryBIOProtocol), self.connected(TLSTransport)
         self.assertEqual(set(vars(ours)), set(vars(theirs)))
-        for name in ("connected", "_appSendBuffer", "_connectWrapped"):
+        for name in ("connected", "_appSendBuffer", "_connectWrapped", "_aborted"):
             self.assertEqual(getattr(ours, name), getattr(theirs, name), name)
 
     def test_what_is_overridden(self) -> None:

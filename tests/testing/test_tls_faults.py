@@ -203,6 +203,17 @@ class HandshakeTests(FaultCase):
                 check=False, timeout=WAIT_SECONDS)
         self.assertEqual(fetched.returncode, 35, fetched.stderr)
 
+    def test_no_tls_before_the_client_speaks(self) -> None:
+        """A server that knows no TLS greets whoever connects, before anything is said to it."""
+        for do, settings, greeting in (("tls_plaintext", {}, b"+OK POP3 server ready\r\n"),
+                                       ("error", {"command": "tls"}, b"-ERR ")):
+            with (self.subTest(do), self.server.fault(do, **settings),
+                  socket.create_connection(self.server.pop3s, WAIT_SECONDS) as client):
+                self.assertEqual(client.recv(1024)[:len(greeting)], greeting)
+            with self.subTest(do, memory=True), MemoryServer() as server, server.fault(do, **settings):
+                talker = server.talk("pop3s")
+                self.assertEqual(talker.received[:len(greeting)], greeting)
+
     def test_broken_off(self) -> None:
         """Closed, or torn, at an octet of the server's first flight; before it, or in its middle."""
         for stls in (False, True):

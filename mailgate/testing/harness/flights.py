@@ -89,6 +89,13 @@ def layer_of(transport: Any) -> TLSMemoryBIOProtocol | None:
     return layer
 
 
+def speak_first(transport: Any) -> None:
+    """Let be said what is said instead of TLS at once: TLS itself waits for the client to begin."""
+    layer: Any = layer_of(transport)
+    if layer is not None and isinstance(layer.getHandle(), FaultyConnection):
+        layer._checkHandshakeStatus()
+
+
 def close_beneath(transport: Any) -> None:
     """Close a connection for TCP, without a word of TLS."""
     layer: Any = layer_of(transport)

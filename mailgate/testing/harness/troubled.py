@@ -17,7 +17,7 @@ from mailgate.auth.sasl import Facts
 from mailgate.auth.sasl.digests import message_id
 from mailgate.pop3.effects import NOTHING, START_TLS, Turn
 from mailgate.pop3.session import Session
-from mailgate.testing.harness.flights import close_beneath
+from mailgate.testing.harness.flights import close_beneath, speak_first
 from mailgate.testing.harness.intake import Intake
 from mailgate.testing.harness.outlet import Outlet
 from mailgate.testing.harness.records import Command
@@ -56,6 +56,7 @@ class Troubled(Intake):
         self._know_peer()
         self._begin_greeting()
         super().connectionMade()
+        speak_first(self.transport)
 
     def _know_peer(self) -> None:
         peer = self.transport.getPeer()
