@@ -26,6 +26,7 @@ class SqliteDatabase(Database):
         writer = WriterThread(self._open_writer, reactor, "mailgate store writer")
         reader = ReaderThread(partial(connect, path), reactor, "mailgate store reader")
         writer.when_read_only = reader.reopen
+        writer.closes_after = reader    # two connections that close at once both leave the log behind
         super().__init__(blobs, writer, reader, reactor, lease_seconds, process)
         self.path = path
         self._create = create

@@ -65,11 +65,15 @@ class DatabaseThread:
         self.when_read_only: Callable[[], None] = _ignored     # called in this thread
         self._running = False
         self._stopped: Deferred[None] | None = None
+        self._closed = Event()
+        self._closed.set()
+        self.closes_after: DatabaseThread | None = None     # another, which is stopped at the same time
 
     def start(self) -> Deferred[None]:
         """Start the thread and open its connection. Raises: StoreUnavailable, and it is over again."""
         self._running = True
         self._stopped = Deferred()
+        self._closed.clear()
         Thread(target=self._loop, name=self._name, daemon=True).start()
         return self.run(_nothing).addErrback(self._start_failed)
 
@@ -143,7 +147,10 @@ class DatabaseThread:
             going_on = job is not None
             if batch:
                 self._perform_or_fail(batch)
+        if self.closes_after is not None:
+            self.closes_after._closed.wait()
         self._drop_connection()
+        self._closed.set()
         stopped = self._stopped
         assert stopped is not None
         self._reactor.callFromThread(stopped.callback, None)

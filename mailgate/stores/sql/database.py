@@ -110,9 +110,8 @@ class Database:
             return
         pool, self._pool = self._pool, None
         self._renewal.stop()
-        await self.reader.stop()    # first: two SQLite connections that close at once leave the log behind
         dropped = self.writer.run(drop_holder, self.holder).addErrback(_never_mind)
-        await gatherResults([dropped, self.writer.stop()])
+        await gatherResults([dropped, self.reader.stop(), self.writer.stop()])
         pool.stop()
 
     def end_of(self, commits: Collection[Deferred[None]]) -> Deferred[None]:
