@@ -51,6 +51,7 @@ class Reopened:
         outcome: list[Any] = []
         deferred.addBoth(outcome.append)
         while not outcome:
+            self._bridge.advance(0)     # the end of a reactor's turn
             try:
                 self._bridge.called.get(timeout=WAIT_SECONDS)()
             except Empty:
