@@ -1,6 +1,6 @@
 # make run    the demo service on loopback, from a fresh checkout
 # make test   the whole suite, from a fresh checkout; at its end a look at the hot paths, which fails nothing
-# make bench  the same work on mailgate and, where it is installed, Dovecot; see docs/benchmarks.rst
+# make bench  the same work on mailgate and the servers that are installed beside it; see docs/benchmarks.rst
 # TEST_PROCESSES=4 runs the suite in so many processes; what measures time or memory runs alone, after it
 # PYTHON=python3.12 chooses another interpreter for a new .venv
 

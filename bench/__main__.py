@@ -6,7 +6,7 @@ import importlib
 import sys
 
 WHAT = {
-    "compare": "the same work on mailgate and Dovecot, side by side",
+    "compare": "the same work on mailgate and on the servers that are installed, side by side",
     "growth": "what becomes of the cost as maildrops, stores, sessions and messages grow",
     "delivery": "messages a second by LMTP, beside Dovecot, and what syncs they cost",
     "latency": "round trips of quiet sessions beside downloads and a storm of logins",

@@ -1,12 +1,13 @@
-"""Measure the same work on mailgate and on Dovecot, side by side over the same messages.
+"""Measure the same work on mailgate, Dovecot and Courier, side by side over the same messages.
 
     .venv/bin/python -m bench compare [--repeat 3] [--seconds 4] [--only WORDS] [--keep docs/benchmarks]
 
-Needs a C compiler. Dovecot is measured where it is installed, in three modes; `--also` adds a server that
-serves Maildirs. All servers run at once and sleep while another is measured; work by work, repetition by
-repetition, they take turns, each second time in the opposite order. Figures are the server's CPU, user and
-system, of all its processes, for a unit of work. Every reply is checked, and every body by its CRC-32; a
-wrong one ends the run. About a minute for each server and repetition.
+Needs a C compiler. Dovecot is measured where it is installed, in three modes, and Courier where Debian's
+package of it is and root runs this; `--also` adds a server that serves Maildirs. All servers run at once and
+sleep while another is measured; work by work, repetition by repetition, they take turns, each second time in
+the opposite order. Figures are the server's CPU, user and system, of all its processes, for a unit of work.
+Every reply is checked, and every body by its CRC-32; a wrong one ends the run. About a minute for each server
+and repetition.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import dovecot, figures, machine
+from bench import courier, dovecot, figures, machine
 from bench.driving import Generators, workplace
 from bench.gateway import Mailgate
 from bench.processes import raise_limits
@@ -169,6 +170,9 @@ def main() -> None:
             servers += [dovecot.Dovecot(folder / f"dovecot{number}", mode)
                         for number, mode in enumerate(dovecot.MODES)]
             versions["Dovecot"] = dovecot.version()
+        if not asked.alone and courier.usable():
+            servers.append(courier.Courier(folder / "courier"))
+            versions["Courier"] = courier.version()
         servers += [Other(word, folder) for word in asked.also]
         for server in servers:
             machine.progress(f"filling {server.name}")
