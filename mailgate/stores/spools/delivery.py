@@ -68,7 +68,11 @@ class SpoolDelivery(IncomingMessage):
         return BlobFeed(self._target.threads.run, self._target.blobs, new_key())
 
     def _forget_blob(self, key: str) -> None:
-        self._target.threads.run(self._target.blobs.remove, key).addErrback(_swept_later)
+        self._remove_blob(key)
+
+    def _remove_blob(self, key: str) -> Deferred[None]:
+        """Remove a body that was on its way; never fails."""
+        return self._target.threads.run(self._target.blobs.remove, key).addErrback(_swept_later)
 
     def _commit(self, prepared: Deferred[None], placements: Sequence[Placement], all_or_nothing: bool,
                 delivery_id: str | None) -> Deferred[Outcomes]:
@@ -99,8 +103,8 @@ class SpoolDelivery(IncomingMessage):
         finally:
             for lock in held:
                 lock.release()
-            if self._feed is not None:
-                self._forget_blob(self._feed.key)
+            if self._feed is not None:      # before the answer: a sweep would count it as left over
+                await self._remove_blob(self._feed.key)
 
     def _turns(self, placements: Sequence[Placement]) -> list[DeferredLock]:
         """Return for whose turns to wait, in order. A look into one maildrop keeps no other one waiting."""
