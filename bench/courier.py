@@ -26,7 +26,7 @@ _ACCOUNTS = "/usr/sbin/makeuserdb"
 _PARTS = (PROGRAM, f"{_POP3}login", f"{_POP3}d", _CHECKER, _ACCOUNTS,
           "/usr/lib/courier-authlib/libauthuserdb.so")
 _ALONE = ("unshare", "--mount", "--propagation", "private")
-_CONNECTIONS = 20_000
+_CONNECTIONS = 20_000       # sessions at a time: more than any work here opens
 
 # All that authdaemond reads; so many daemons are what it is installed with.
 CONFIGURATION = """\

@@ -90,6 +90,8 @@ class DatabaseThread:
     def run(self, operation: Callable[..., T], *args: Any, durable: bool = False) -> Deferred[T]:
         """Queue an operation; called as `operation(cursor, *args)`. Raises what it raises, as ours.
 
+        Only in the reactor's thread.
+
         With `durable` it is on disk when the Deferred fires; without, a power cut may undo it.
         """
         if not self._running:
