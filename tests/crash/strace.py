@@ -21,7 +21,7 @@ from tests.services import WAIT_SECONDS
 SHOWN_OCTETS = 48       # of the data that a call reads or writes
 
 _WHOLE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\w+|\?).*")
-_BEGUN = re.compile(r"(\d+) +(\w+)\((.*) <unfinished \.\.\.>")
+_BEGUN = re.compile(r"(\d+) +(\w+)\((.*) <(?:unfinished|detached) \.\.\.>")
 _ENDED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)\) += (-?\w+|\?).*")
 
 
@@ -30,7 +30,7 @@ class Call(NamedTuple):
 
     name: str
     arguments: str          # as strace shows them: descriptors with their paths, 17</tmp/x>
-    result: str
+    result: str             # "?" where strace was told to end before the call did
     began: int
     ended: int
 
@@ -107,18 +107,24 @@ def failing(calls: str, error: str, when: str = "1+") -> Sequence[str]:
 
 
 def read_trace(output: Path) -> list[Call]:
-    """Return the calls of a trace in the order in which they ended; those that never did are left out."""
+    """Return the calls of a trace in the order in which they ended.
+
+    Calls that were under way at the trace's end come last, as if they had ended there: a peer can
+    have the octets of an answer, and strace be told to end, before strace hears that the call returned.
+    """
     calls: list[Call] = []
-    open_calls: dict[str, tuple[int, str]] = {}
-    for position, line in enumerate(output.read_text("utf-8", "replace").splitlines()):
+    open_calls: dict[str, tuple[str, int, str]] = {}
+    lines = output.read_text("utf-8", "replace").splitlines()
+    for position, line in enumerate(lines):
         if found := _WHOLE.fullmatch(line):
             _, name, arguments, result = found.groups()
             calls.append(Call(name, arguments, result, position, position))
         elif found := _BEGUN.fullmatch(line):
             thread, name, arguments = found.groups()
-            open_calls[thread] = position, arguments
+            open_calls[thread] = name, position, arguments
         elif found := _ENDED.fullmatch(line):
             thread, name, rest, result = found.groups()
-            began, arguments = open_calls.pop(thread, (-1, ""))
+            _, began, arguments = open_calls.pop(thread, (name, -1, ""))
             calls.append(Call(name, arguments + rest, result, began, position))
+    calls += [Call(name, arguments, "?", began, len(lines)) for name, began, arguments in open_calls.values()]
     return calls

@@ -76,7 +76,8 @@ class SyncTests(SynchronousTestCase):
         folder = os.path.dirname(body)
         content = only(calls, "fsync", part)
         name = only(calls, "fsync", folder)
-        rows = [call for call in calls if call.name == "pwrite64" and path_of(call).endswith("mail.db-wal")]
+        rows = [call for call in calls if call.name == "pwrite64" and path_of(call).endswith("mail.db-wal")
+                and call.began < answer.began]
         log = [call for call in calls if call.name == "fdatasync" and call.began < answer.began][-1]
         self.assertLess(content.ended, renaming.began)
         self.assertLess(renaming.ended, name.began)
