@@ -1,8 +1,9 @@
 // The console of a running service: it shows what happens, and changes nothing.
 
-import { Refused, call, signIn, signInByAddress, whenSignedOut } from "./api.js";
+import { Refused, call, signInByAddress, whenSignedOut } from "./api.js";
 import { announce, counted, day, empty, failure, field, h, moment, octets, partsOf, put, show } from "./dom.js";
 import { Live, showLink } from "./live.js";
+import { askForToken } from "./signin.js";
 import { Transcript } from "./transcript.js";
 
 const SESSION = "/session";
@@ -152,27 +153,15 @@ async function go({ moved = true } = {}) {
   window.scrollTo(0, 0);
 }
 
-function askForToken(words = "") {
+function signOut(words = "") {
   signedIn = false;
   current = null;
   live.stop();
   showLink("connecting");
   document.querySelector(".link-words").textContent = "Signed out";
-  const token = h("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
-  const told = h("div", { role: "alert" }, words);
-  show(place, h("form", { class: "sheet in stack sign-in", submit: async (event) => {
-    event.preventDefault();
-    try {
-      await signIn(SESSION, token.value.trim());
-      await begin();
-    } catch (fault) {
-      show(told, failure(fault.status === 401 ? new Refused(401, "This is not the token of this service.") : fault));
-      token.setAttribute("aria-invalid", "true");
-      token.select();
-    }
-  } }, h("h1", {}, "Which token?"), h("p", { class: "soft" }, "It stands in the file that the service's log names: ", h("code", {}, "console.token"), " in the folder of its database, if nothing else was configured."),
-  told, field("Token", token), h("div", {}, h("button", { class: "strong" }, "Sign in"))));
-  token.focus();
+  askForToken(place, { path: SESSION, what: "this service", words, done: begin, hint: [
+    "It stands in the file that the service's log names: ", h("code", {}, "console.token"),
+    " in the folder of its database, if nothing else was configured."] });
 }
 
 const live = new Live("/live", {
@@ -205,7 +194,7 @@ async function begin() {
     await go();
     live.start();
   } catch (fault) {
-    if (fault.status === 401) askForToken();
+    if (fault.status === 401) signOut();
     else {
       showLink("lost");
       show(place, failure(fault, begin));
@@ -218,6 +207,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   document.getElementById("main").focus();
 });
-whenSignedOut(() => { if (signedIn) askForToken("This browser is not signed in any more."); });
+whenSignedOut(() => { if (signedIn) signOut("This browser is not signed in any more."); });
 show(place, empty("Loading …"));
 begin();

@@ -1,8 +1,9 @@
 // The harness's console: which view is shown, and what stands above all of them.
 
-import { Refused, call, signIn, signInByAddress, whenSignedOut } from "./api.js";
-import { announce, ask, day, empty, failure, field, h, moment, partsOf, show } from "./dom.js";
+import { Refused, call, signInByAddress, whenSignedOut } from "./api.js";
+import { announce, ask, day, empty, failure, h, moment, partsOf, show } from "./dom.js";
 import { Live, showLink } from "./live.js";
+import { askForToken } from "./signin.js";
 import { API, state } from "./state.js";
 import { sessionsView } from "./sessions.js";
 import { mailView } from "./mail.js";
@@ -76,30 +77,16 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 // Signing in ---------------------------------------------------------------------------------------
 
-function askForToken(words = "") {
+function signOut(words = "") {
   signedIn = false;
   live.stop();
   shownAs = "";
   document.getElementById("bar").hidden = true;
   showLink("connecting");
   document.querySelector(".link-words").textContent = "Signed out";
-  const token = h("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
-  const told = h("div", { role: "alert" }, words);
-  show(place, h("form", { class: "sheet in stack sign-in", submit: async (event) => {
-    event.preventDefault();
-    try {
-      await signIn(SESSION, token.value.trim());
-      await begin();
-    } catch (fault) {
-      show(told, failure(fault.status === 401 ? new Refused(401, "This is not the token of this harness.") : fault));
-      token.setAttribute("aria-invalid", "true");
-      token.select();
-    }
-  } }, h("h1", {}, "Which token?"),
-  h("p", { class: "soft" }, "Open the address that ", h("code", {}, "mailgate harness --console"),
-    " printed, or give the token that it printed. A harness that was started again may have another one."),
-  told, field("Token", token), h("div", {}, h("button", { class: "strong" }, "Sign in"))));
-  token.focus();
+  askForToken(place, { path: SESSION, what: "this harness", words, done: begin, hint: [
+    "Open the address that ", h("code", {}, "mailgate harness --console"),
+    " printed, or give the token that it printed. A harness that was started again may have another one."] });
 }
 
 // What stands above --------------------------------------------------------------------------------
@@ -250,7 +237,7 @@ async function begin() {
     live.start();
     await go();
   } catch (fault) {
-    if (fault.status === 401) askForToken();
+    if (fault.status === 401) signOut();
     else {
       showLink("lost");
       show(place, failure(fault, begin));
@@ -258,7 +245,7 @@ async function begin() {
   }
 }
 
-whenSignedOut(() => { if (signedIn) askForToken("This browser is not signed in any more."); });
+whenSignedOut(() => { if (signedIn) signOut("This browser is not signed in any more."); });
 window.setInterval(tick, 1000);
 // what a test does by itself, or mail that is delivered, is told to nobody: it is looked for
 window.setInterval(() => {
