@@ -26,7 +26,10 @@ log = Logger()
 
 
 class BlobFeed:
-    """Write a new blob piece by piece, from the reactor's thread, with back-pressure."""
+    """Write a new blob piece by piece, from the reactor's thread, with back-pressure.
+
+    It lives on until what it removes again is gone: who holds it weakly knows of every blob under way.
+    """
 
     def __init__(self, in_thread: InThread, blobs: IBlobStore, key: str) -> None:
         self.key = key
@@ -69,6 +72,10 @@ class BlobFeed:
         self._abandoned = True
         self._go_on()
 
+    def remove(self) -> Deferred[None]:
+        """Remove the finished blob, as nothing names it. Never fails: what is left waits for the sweep."""
+        return self._in_thread(self._blobs.remove, self.key).addErrback(self._left_over)
+
     def _go_on(self) -> None:
         if self._busy:
             return
@@ -76,7 +83,7 @@ class BlobFeed:
             self._pieces.clear()
             writer, self._writer = self._writer, None
             if writer is not None:
-                self._in_thread(writer.abandon).addErrback(_log_leftover, self.key)
+                self._in_thread(writer.abandon).addErrback(self._left_over)
         elif self._finished is not None or self._unwritten >= PIECE_OCTETS:
             data = b"".join(self._pieces)
             self._pieces.clear()
@@ -116,9 +123,9 @@ class BlobFeed:
             if deferred is not None:
                 deferred.errback(self._fault)
 
-
-def _log_leftover(failure: Failure, key: str) -> None:
-    log.warn("blob {key} was not removed and waits for the sweep: {reason}", key=key, reason=failure.value)
+    def _left_over(self, failure: Failure) -> None:
+        log.warn("blob {key} was not removed and waits for the sweep: {reason}", key=self.key,
+                 reason=failure.value)
 
 
 def fetch_blob(in_thread: InThread, blobs: IBlobStore, key: str, preamble: bytes, wire_octets: int,

@@ -22,8 +22,8 @@ Outcomes = list["Exception | None"]
 class IncomingMessage:
     """Waits in memory while it is small; a larger one is fed to the blob store as it comes.
 
-    A subclass says what is kept of the wire form (`_shaped`), where a large message goes (`_new_feed`), what
-    a commit does (`_commit`) and how a blob is forgotten that nobody names (`_forget_blob`).
+    A subclass says what is kept of the wire form (`_shaped`), where a large message goes (`_new_feed`) and
+    what a commit does (`_commit`).
     """
 
     def __init__(self, inline_octets: int) -> None:
@@ -47,10 +47,6 @@ class IncomingMessage:
     def _commit(self, prepared: Deferred[None], placements: Sequence[Placement], all_or_nothing: bool,
                 delivery_id: str | None) -> Deferred[Outcomes]:
         """Store the message once it is prepared."""
-        raise NotImplementedError
-
-    def _forget_blob(self, key: str) -> None:
-        """Remove a blob that nobody names."""
         raise NotImplementedError
 
     def write(self, content: bytes) -> Deferred[None] | None:
@@ -111,6 +107,6 @@ class IncomingMessage:
         """Leave nothing of the message; while its body is being synced, later."""
         self._pieces.clear()
         if self._feed is not None and self._on_disk:
-            self._forget_blob(self._feed.key)
+            self._feed.remove()
         elif self._feed is not None and not self._complete:
             self._feed.abandon()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
@@ -29,18 +29,19 @@ class Target:
     """What the deliveries of one store have in common.
 
     `spool_of` gives the spool of a maildrop and its folder; `octets_of` tells how much is in a maildrop,
-    and is asked where there is a quota.
+    and is asked where there is a quota. `feeds` is where a sweep sees which blobs are under way.
     """
 
     def __init__(self, threads: SpoolThreads, blobs: IBlobStore, records: ISpoolRecords,
                  spool_of: Callable[[str, str], ISpool], octets_of: Callable[[str], Deferred[int]],
-                 quota_octets: int | None) -> None:
+                 quota_octets: int | None, feeds: MutableMapping[str, BlobFeed]) -> None:
         self.threads = threads
         self.blobs = blobs
         self.records = records
         self.spool_of = spool_of
         self.octets_of = octets_of
         self.quota_octets = quota_octets
+        self.feeds = feeds
         self.turn = DeferredLock()      # who is asked for first is written first
         self._locks: WeakValueDictionary[tuple[str, str], DeferredLock] = WeakValueDictionary()
 
@@ -65,14 +66,9 @@ class SpoolDelivery(IncomingMessage):
         return self._plain.feed(wire)
 
     def _new_feed(self) -> BlobFeed:
-        return BlobFeed(self._target.threads.run, self._target.blobs, new_key())
-
-    def _forget_blob(self, key: str) -> None:
-        self._remove_blob(key)
-
-    def _remove_blob(self, key: str) -> Deferred[None]:
-        """Remove a body that was on its way; never fails."""
-        return self._target.threads.run(self._target.blobs.remove, key).addErrback(_swept_later)
+        key = new_key()
+        feed = self._target.feeds[key] = BlobFeed(self._target.threads.run, self._target.blobs, key)
+        return feed
 
     def _commit(self, prepared: Deferred[None], placements: Sequence[Placement], all_or_nothing: bool,
                 delivery_id: str | None) -> Deferred[Outcomes]:
@@ -103,8 +99,8 @@ class SpoolDelivery(IncomingMessage):
         finally:
             for lock in held:
                 lock.release()
-            if self._feed is not None:      # before the answer: a sweep would count it as left over
-                await self._remove_blob(self._feed.key)
+            if self._feed is not None:
+                await self._feed.remove()
 
     def _turns(self, placements: Sequence[Placement]) -> list[DeferredLock]:
         """Return for whose turns to wait, in order. A look into one maildrop keeps no other one waiting."""
@@ -203,7 +199,3 @@ class SpoolDelivery(IncomingMessage):
 def _all_out(answers: Sequence[bool | Exception | None]) -> Outcomes:
     other = StoreUnavailable("another recipient's copy was refused")
     return [answer if isinstance(answer, Exception) else other for answer in answers]
-
-
-def _swept_later(failure: object) -> None:
-    """What could not be removed is found by the sweep."""

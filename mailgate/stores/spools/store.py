@@ -57,7 +57,8 @@ class SpoolStore:
         self._threads = SpoolThreads(reactor)
         self._removal = Removal(self._threads, blobs)
         self._ahead: ReadAhead[bytes] = ReadAhead()
-        self._target = Target(self._threads, blobs, self._records, self._spool, self._octets_of, quota_octets)
+        self._target = Target(self._threads, blobs, self._records, self._spool, self._octets_of, quota_octets,
+                              metadata.feeds)
 
     def start(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._start())

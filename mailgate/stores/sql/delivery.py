@@ -29,18 +29,16 @@ def new_key() -> str:
 class SqlDelivery(IncomingMessage):
     """Small messages wait in memory and go into their row; larger ones are fed to the blob store.
 
-    `place(body, copies, all_or_nothing, delivery_id)` runs the transaction; `forget_blob(key)`
-    removes a blob that no row names; `commits` holds a Deferred for every commit under way.
+    `place(body, copies, all_or_nothing, delivery_id)` runs the transaction; `commits` holds a Deferred for
+    every commit under way.
     """
 
     def __init__(self, inline_octets: int, feed: Callable[[str], BlobFeed],
-                 place: Callable[..., Deferred[Delivered]], forget_blob: Callable[[str], None],
-                 commits: set[Deferred[None]]) -> None:
+                 place: Callable[..., Deferred[Delivered]], commits: set[Deferred[None]]) -> None:
         super().__init__(inline_octets)
         self._key = new_key()
         self._feed_of = feed
         self._place = place
-        self._forget = forget_blob
         self._commits = commits
 
     def _new_feed(self) -> BlobFeed:
@@ -53,9 +51,6 @@ class SqlDelivery(IncomingMessage):
         self._commits.add(end)
         placing = prepared.addCallback(self._place_rows, copies, all_or_nothing, delivery_id)
         return placing.addBoth(self._end_commit, end)
-
-    def _forget_blob(self, key: str) -> None:
-        self._forget(key)
 
     def _copy(self, number: int, placement: Placement) -> NewCopy:
         return NewCopy(
@@ -83,7 +78,7 @@ class SqlDelivery(IncomingMessage):
 
     def _placed(self, delivered: Delivered) -> Outcomes:
         if self._feed is not None and not delivered.body_used:
-            self._forget_blob(self._key)
+            self._feed.remove()
         return delivered.outcomes
 
     def _end_commit(self, outcome: T, end: Deferred[None]) -> T:
@@ -98,6 +93,6 @@ class SqlDelivery(IncomingMessage):
         failed says nothing of what is on disk), so the blob waits for the sweep.
         """
         if self._feed is not None and failure.check(StoreFull):
-            self._forget_blob(self._key)
+            self._feed.remove()
         assert isinstance(failure.value, MailgateError)
         return failure

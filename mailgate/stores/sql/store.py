@@ -18,7 +18,6 @@ from mailgate.errors import (
     LoginRefused,
     LoginTooSoon,
     MaildropInUse,
-    MailgateError,
     StaleCredential,
     StoreUnavailable,
 )
@@ -63,7 +62,7 @@ class SqlStore(SqlFolders, SqlImportRecords):
         self._database = database
         self._quota_octets = quota_octets
         self._inline_octets = inline_octets
-        self._feeds: WeakValueDictionary[str, BlobFeed] = WeakValueDictionary()     # blobs being written
+        self.feeds: WeakValueDictionary[str, BlobFeed] = WeakValueDictionary()  # blobs under way, by key
         self._commits: set[Deferred[None]] = set()      # deliveries being committed; each fires at its end
         self._run = ""      # a word for the time from start to stop; with a number it is a session's id
         self._sessions = count(1)
@@ -125,19 +124,16 @@ class SqlStore(SqlFolders, SqlImportRecords):
     # Delivery -------------------------------------------------------------------------------
 
     def deliver(self) -> IDelivery:
-        return SqlDelivery(self._inline_octets, self._feed, self._place, self._forget_blob, self._commits)
+        return SqlDelivery(self._inline_octets, self._feed, self._place, self._commits)
 
     def _feed(self, key: str) -> BlobFeed:
-        feed = self._feeds[key] = BlobFeed(self._database.in_thread, self._database.blobs, key)
+        feed = self.feeds[key] = BlobFeed(self._database.in_thread, self._database.blobs, key)
         return feed
 
     def _place(self, body: NewBody, copies: list[NewCopy], all_or_nothing: bool,
                delivery_id: str | None) -> Deferred[Delivered]:
         return self._database.writer.run(place, body, copies, all_or_nothing, delivery_id, self._quota_octets,
                                          durable=True)
-
-    def _forget_blob(self, key: str) -> None:
-        self._database.in_thread(self._database.blobs.remove, key).addErrback(_swept_later)
 
     # Upkeep ---------------------------------------------------------------------------------
 
@@ -183,8 +179,9 @@ class SqlStore(SqlFolders, SqlImportRecords):
         await database.bury_all()
         owner = await database.in_thread(blobs.owner)
         named = await database.look(upkeep.find_removed_blobs, owner, grace_seconds * 1000)
+        under_way = set(self.feeds)     # one that ends while it is looked may have been seen
         old = [key for key, age in await database.in_thread(blobs.keys)
-               if age >= grace_seconds and key not in self._feeds]
+               if age >= grace_seconds and key not in under_way and key not in self.feeds]
         unknown = await database.look(upkeep.find_unknown_blobs, owner, old)
         removed = await self._remove_blobs([*named, *unknown])
         await database.writer.run(upkeep.forget, named)
@@ -241,7 +238,3 @@ def _missing(blobs: IBlobStore, keys: list[str]) -> list[str]:
         except StoreUnavailable:
             missing.append(key)
     return missing
-
-
-def _swept_later(failure: Failure) -> None:
-    failure.trap(MailgateError)
