@@ -156,10 +156,11 @@ class IMaildropStore(Interface):
     def take_ids(maildrop: str, ids: Mapping[bytes, bytes]) -> Deferred[list[bytes]]:
         """Give messages of the INBOX the unique-ids that another server gave them, by their present ones.
 
-        All or none, in one transaction where the store has such. An id that no message has is passed over;
-        the present ids of those whose new id another message has or had are returned, and they stay as
-        they are. Ids that were given up are not given to other messages, and those taken count as
-        identities of an import: `IDelivery.commit` takes no placement with one of them any more.
+        Nobody logs in meanwhile. Of very many (thousands), a store may take some after the others, so that
+        mail goes on coming in: what a fault leaves undone the same call does later. An id that no message
+        has is passed over; the present ids of those whose new id another message has or had are returned,
+        and they stay as they are. Ids that were given up are not given to other messages, and those taken
+        count as identities of an import: `IDelivery.commit` takes no placement with one of them any more.
         Raises: MaildropInUse, MessageMalformed for an id that POP3 cannot carry, StoreUnavailable.
         """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from mailgate.errors import FolderConflict, MessageMalformed
 from mailgate.model import FLAGS, INBOX, Placement
@@ -35,6 +35,33 @@ def find_taken(ids: Mapping[bytes, bytes], known: Collection[bytes]) -> list[byt
         if kept in given:
             refused.append(given.pop(kept))
     return refused
+
+
+def parted(ids: Mapping[bytes, bytes], most: int) -> Iterator[dict[bytes, bytes]]:
+    """Divide new ids by present ones into parts of at most so many, in each of which all is decided.
+
+    What hangs together stays so, in its order, and makes a larger part where it has to: ids that go
+    round, or along a row, or that several want.
+    """
+    above = {one: one for pair in ids.items() for one in pair}      # on the way to what stands for all
+
+    def head(one: bytes) -> bytes:
+        while (upper := above[one]) != one:
+            above[one] = one = above[upper]     # a shorter way for the next
+        return one
+
+    for present, new in ids.items():
+        above[head(present)] = head(new)
+    together: dict[bytes, dict[bytes, bytes]] = {}
+    for present, new in ids.items():
+        together.setdefault(head(present), {})[present] = new
+    part: dict[bytes, bytes] = {}
+    for some in together.values():
+        if part and len(part) + len(some) > most:
+            yield part
+            part = {}
+        part.update(some)
+    yield part
 
 
 def ordered(letters: str) -> str:

@@ -133,9 +133,14 @@ class UniqueIdContract(StoreHooks):
         self.assertEqual(await self.ids(store, "xyz"), [b"new", ids[1]])
 
     async def test_many_ids_are_taken_at_once(self) -> None:
-        """Each message takes the next one's, the last one a new one."""
+        """Each message takes the next one's, the last one a new one; then all take new ones but for two."""
         store, ids = await self.filled(MANY)
         given = dict(zip(ids, [*ids[1:], b"new"], strict=True))
         self.assertEqual(await store.take_ids("mrose", given), [])
-        self.assertEqual(await self.ids(store), [*ids[1:], b"new"])
+        now = await self.ids(store)
+        self.assertEqual(now, [*ids[1:], b"new"])
+        given = {one: b"newer%d" % number for number, one in enumerate(now)}
+        given[now[0]], given[now[-1]] = ids[0], b"newer1"
+        self.assertEqual(sorted(await store.take_ids("mrose", given)), sorted([now[0], now[-1]]))
+        self.assertEqual(await self.ids(store), [now[0], *[given[one] for one in now[1:-1]], now[-1]])
         self.assertEqual(await store.check(), [])

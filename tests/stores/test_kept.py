@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.errors import FolderConflict, MessageMalformed
 from mailgate.model import FLAGS, INBOX, Envelope, Placement
-from mailgate.stores.kept import as_kept, changed, find_taken, ordered, renamed
+from mailgate.stores.kept import as_kept, changed, find_taken, ordered, parted, renamed
 
 IDS = [b"%d" % number for number in range(9)]
 free = settings(deadline=None, max_examples=200)
@@ -32,6 +34,34 @@ class TakenTests(SynchronousTestCase):
         self.assertTrue(gone.isdisjoint(after))
         for one in refused:     # not without a reason
             self.assertIn(asked[one], [*gone, *after])
+
+    @free
+    @given(st.sets(st.sampled_from(IDS), min_size=1), st.integers(1, 4), st.data())
+    def test_parts(self, present: set[bytes], most: int, data: st.DataObject) -> None:
+        """One part after the other comes out as all at once would, and none is larger than it must be."""
+        gone = data.draw(st.sets(st.sampled_from(IDS))) - present
+        asked = data.draw(st.dictionaries(st.sampled_from(sorted(present)), st.sampled_from(IDS)))
+        at_once = find_taken(asked, present | gone)
+        now, had, refused = set(present), present | gone, []
+        for part in parted(asked, most):
+            still = find_taken(part, had)
+            taken = {old: new for old, new in part.items() if old not in still}
+            self.assertLessEqual(set(taken), now)
+            now = now - set(taken) | set(taken.values())
+            had |= now
+            refused += still
+            if len(part) > most:    # of one piece: whoever is in it shares an id with somebody else
+                ids = Counter(one for pair in part.items() for one in set(pair))
+                self.assertTrue(all(ids[old] + ids[new] > 2 for old, new in part.items()))
+        self.assertEqual(sorted(refused), sorted(at_once))
+        self.assertEqual(now, {new if old not in at_once else old for old, new in asked.items()}
+                         | (present - set(asked)))
+
+    def test_parts_of_many(self) -> None:
+        """Of what does not hang together, as many as may be; of nothing, one part."""
+        asked = {b"%d" % number: b"new%d" % number for number in range(10)}
+        self.assertEqual([len(part) for part in parted(asked, 4)], [4, 4, 2])
+        self.assertEqual([*parted({}, 4)], [{}])
 
     def test_rings_and_rows(self) -> None:
         """All of a ring get theirs; of a row that ends at one who stays nobody does."""

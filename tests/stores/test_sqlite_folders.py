@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from mailgate.stores.sql import filing, folders
+from mailgate.errors import MaildropInUse, StoreUnavailable
+from mailgate.stores.sql import filing, foldering, folders
 from mailgate.stores.sql.messages import load_snapshot
 from tests.stores.contract_base import MIME, StoreHooks
 from tests.stores.sqlite_hooks import SqliteHooks
@@ -103,3 +105,74 @@ class FolderCostTests(SqliteHooks, StoreHooks, TestCase):
         await store.accounts.remove("mrose")
         self.assertEqual({name: self.count(store, name) for name in tables}, dict.fromkeys(tables, 0))
         self.assertEqual((self.count(store, "maildrop"), self.count(store, "body")), (0, 0))
+
+
+class ManyIdsTests(SqliteHooks, StoreHooks, TestCase):
+    """Two are already many here."""
+
+    def setUp(self) -> None:
+        self.patch(foldering, "IDS_A_TRANSACTION", 2)
+
+    async def _filled(self):
+        """Return a store with five messages, what each is to be called, and another process's store."""
+        store = await self.make_store()
+        await self.put(store, "mrose", *[MIME] * 5)
+        ids = [one.unique_id for one in await store.scan("mrose")]
+        given = dict(zip(ids, [b"one", b"two", ids[3], b"four", b"five"], strict=True))
+        return store, given, await self.make_second(store)
+
+    def _between(self, store, do) -> None:
+        """Have something done whenever others get their turn."""
+        pause = store._database.let_others
+
+        async def let_others() -> None:
+            await pause()
+            await do()
+
+        store._database.let_others = let_others
+
+    async def test_others_write_between(self) -> None:
+        """Mail comes in by another process, while nobody can log in and see half of it."""
+        store, given, other = await self._filled()
+        seen = []
+
+        async def look() -> None:
+            await self.put(other, "mrose", MIME)
+            seen.append([one.unique_id for one in await other.scan("mrose")][:5])
+            await self.fault(MaildropInUse, self.open(other))
+
+        self._between(store, look)
+        self.assertEqual(await store.take_ids("mrose", given), [])
+        old, new = list(given), list(given.values())
+        self.assertEqual(seen, [new[:2] + old[2:], new[:4] + old[4:], new])
+        session = await self.login(other, "mrose")
+        self.assertEqual(len(session.listing), 8)
+        await session.release()
+        self.assertEqual(await store.check(), [])
+
+    def open(self, store):
+        return Deferred.fromCoroutine(self.login(store, "mrose"))
+
+    async def test_one_that_was_cut_short(self) -> None:
+        """Keeps what it has got, holds nobody up, and the same call does the rest."""
+        store, given, other = await self._filled()
+        self._between(store, store.stop)
+        await self.fault(StoreUnavailable, store.take_ids("mrose", given))
+        old, new = list(given), list(given.values())
+        self.assertEqual([one.unique_id for one in await other.scan("mrose")], new[:2] + old[2:])
+        self.assertEqual(await other.take_ids("mrose", given), [])
+        self.assertEqual([one.unique_id for one in await other.scan("mrose")], new)
+
+    async def test_while_a_session_is_open(self) -> None:
+        """Nothing is begun."""
+        store, given, other = await self._filled()
+        session = await self.login(other, "mrose")
+        await self.fault(MaildropInUse, store.take_ids("mrose", given))
+        self.assertEqual([one.unique_id for one in await other.scan("mrose")], list(given))
+        await session.release()
+
+    async def test_nobodys(self) -> None:
+        """No maildrop is made for them."""
+        store, given, _ = await self._filled()
+        self.assertEqual(await store.take_ids("nobody", given), [])
+        self.assertEqual(await store.maildrops(), ["mrose"])

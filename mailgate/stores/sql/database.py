@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, gatherResults
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +24,7 @@ from mailgate.stores.sql.messages import Snapshot, bury
 
 RENEWALS_A_LEASE = 3            # a renewal may be late by two thirds of the lease
 BLOB_THREADS = 8
+OTHERS_SECONDS = 0.03           # they look again and again, in their first 0.1 s every 0.025 or sooner
 STOP_SECONDS = 5                # for bodies that are under way, and again for the threads that write them
 SNAPSHOT_CACHE_OCTETS = 128 * 1024 * 1024
 SNAPSHOT_OCTETS = 1000          # what a snapshot takes beside its messages
@@ -167,6 +168,10 @@ class Database:
         """Do what `bury` does, to its end. Raises: StoreUnavailable."""
         while self._pool is not None and await self.writer.run(bury):
             pass
+
+    def let_others(self) -> Deferred[None]:
+        """Wait between two transactions of many that are long, so that other processes get their turn."""
+        return deferLater(self._reactor, OTHERS_SECONDS, lambda: None)
 
     # Leases ---------------------------------------------------------------------------------
 

@@ -17,7 +17,15 @@ from mailgate.model import INBOX
 from mailgate.stores.kept import changed, find_taken
 from mailgate.stores.sql.cursor import Cursor
 from mailgate.stores.sql.folders import see_folder
-from mailgate.stores.sql.leases import refuse_if_held, refuse_if_seen
+from mailgate.stores.sql.leases import (
+    Holder,
+    Lease,
+    hold,
+    refuse_if_held,
+    refuse_if_seen,
+    relies_on_lease,
+    still_holds,
+)
 from mailgate.stores.sql.messages import SERIALS, add_refs, find_maildrop, remove_messages
 
 MESSAGES = "message INDEXED BY message_unique_id"
@@ -144,6 +152,23 @@ def take_ids(cursor: Cursor, maildrop: str, ids: Mapping[bytes, bytes]) -> list[
     if maildrop_id is None:
         return []
     refuse_if_held(cursor, maildrop_id)
+    return _take_ids(cursor, maildrop_id, ids)
+
+
+def hold_by_key(cursor: Cursor, holder: Holder, maildrop: str, session: str) -> Lease | None:
+    """Take the lease of a whole maildrop, if there is one. Raises: MaildropInUse."""
+    maildrop_id = find_maildrop(cursor, maildrop)
+    return None if maildrop_id is None else hold(cursor, holder, maildrop_id, session)
+
+
+@relies_on_lease
+def take_part_of_ids(cursor: Cursor, lease: Lease, ids: Mapping[bytes, bytes]) -> list[bytes]:
+    """Do what `take_ids` does for one of several parts. Raises: LeaseLost."""
+    still_holds(cursor, lease)
+    return _take_ids(cursor, lease.maildrop_id, ids)
+
+
+def _take_ids(cursor: Cursor, maildrop_id: int, ids: Mapping[bytes, bytes]) -> list[bytes]:
     present = {unique_id: serial for unique_id, serial, folder in
                _find(cursor, "unique_id, serial, folder", MESSAGES, maildrop_id, ids) if folder == INBOX}
     wanted = {old: new for old, new in ids.items() if old in present}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -11,13 +11,15 @@ from zope.interface import implementer
 from mailgate.interfaces import IFolderStore, IMaildrop
 from mailgate.model import INBOX, Listed
 from mailgate.names import check_folder, find_folder, fold
-from mailgate.stores.kept import check_unique_id, ordered
+from mailgate.stores.kept import check_unique_id, ordered, parted
 from mailgate.stores.sql import filing, folders
 from mailgate.stores.sql.database import Database
 from mailgate.stores.sql.delivery import new_key
 from mailgate.stores.sql.leases import Lease
 from mailgate.stores.sql.maildrop import PeekedMaildrop
 from mailgate.stores.sql.messages import Snapshot, text
+
+IDS_A_TRANSACTION = 1000    # of 100,000 that change, others would wait for seconds
 
 T = TypeVar("T")
 
@@ -90,7 +92,32 @@ class SqlFolders:
         return removed
 
     def take_ids(self, maildrop: str, ids: Mapping[bytes, bytes]) -> Deferred[list[bytes]]:
-        return maybeDeferred(lambda: self._change(filing.take_ids, maildrop, _sendable(ids)))
+        return Deferred.fromCoroutine(self._take_ids(maildrop, ids))
+
+    async def _take_ids(self, maildrop: str, ids: Mapping[bytes, bytes]) -> list[bytes]:
+        for unique_id in ids.values():
+            check_unique_id(unique_id)
+        parts = list(parted(ids, IDS_A_TRANSACTION))
+        if len(parts) == 1:
+            return await self._change(filing.take_ids, maildrop, parts[0])
+        return await self._take_parts(key_of(maildrop), parts)
+
+    async def _take_parts(self, key: str, parts: Iterable[Mapping[bytes, bytes]]) -> list[bytes]:
+        """Take ids in several transactions. The lease keeps sessions out that would see some of them."""
+        database, session = self._database, self._new_session()
+        refused: list[bytes] = []
+        try:
+            lease = await database.writer.run(filing.hold_by_key, database.holder, key, session)
+            if lease is None:
+                return refused
+            for part in parts:
+                refused += await database.writer.run(filing.take_part_of_ids, lease, part, durable=True)
+                await database.let_others()
+        except BaseException:
+            database.release_session(session)
+            raise
+        await database.release(lease)
+        return refused
 
     def _change(self, operation: Callable[..., T], maildrop: str, *args: Any) -> Deferred[T]:
         return self._database.writer.run(operation, key_of(maildrop), *args, durable=True)
@@ -99,9 +126,3 @@ class SqlFolders:
 def key_of(name: str) -> str:
     """Return the key of a maildrop's, an account's or a view's name as the database holds it."""
     return text(fold(name))
-
-
-def _sendable(ids: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    for unique_id in ids.values():
-        check_unique_id(unique_id)
-    return dict(ids)
