@@ -113,6 +113,11 @@ class Session:
         """Whether the message is being stored: from then on it is ours, whatever the client does."""
         return self._finish in (self._committed, self._learnt)
 
+    @property
+    def delivery_id(self) -> str:
+        """The id of the message that came last; empty before the first."""
+        return self._delivery_id
+
     def outcome(self, result: object) -> list[Effect]:
         """Take the result of the open ask, or the exception that ended it."""
         finish, self._finish = self._finish, None

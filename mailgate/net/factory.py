@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
@@ -13,6 +13,9 @@ from mailgate.net.idle import IdleClock, Watched
 from mailgate.net.linelog import LineLog
 
 STOP_GRACE_SECONDS = 5.0   # how long a shutdown waits for clients to take what was sent
+STOP_STORING_SECONDS = 5.0  # and then for messages that are being stored, in a place that may not answer
+
+log = Logger()
 
 
 class ServerFactory(Factory):
@@ -33,6 +36,7 @@ class ServerFactory(Factory):
         self._lines = LineLog(clock)
         self._stopping = False
         self._all_gone: Deferred[None] | None = None
+        self._patience: IDelayedCall | None = None      # of a shutdown
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """Return a connection's protocol; None while stopping, and then it is closed."""
@@ -49,20 +53,19 @@ class ServerFactory(Factory):
             self._lines.flush()
 
     def shutdown(self) -> Deferred[None]:
-        """Tell every client and close; commits under way are finished. Fires when all are gone."""
+        """Tell every client and close; commits under way are finished. Fires when all are gone.
+
+        Or when they have had their time: what is not stored by then goes on, and is answered if it
+        ends before the process does.
+        """
         self._stopping = True
         for connection in list(self.idle.watched):
             connection.dismiss()
         if not self.idle.watched:
             return succeed(None)
         self._all_gone = Deferred()
-        grace = self.clock.callLater(STOP_GRACE_SECONDS, self._cut_all)
-
-        def ungrace(result: None) -> None:
-            if grace.active():
-                grace.cancel()
-
-        return self._all_gone.addBoth(ungrace)
+        self._patience = self.clock.callLater(STOP_GRACE_SECONDS, self._cut_all)
+        return self._all_gone
 
     def ended(self, connection: Watched) -> None:
         """Note that a connection is gone, and watch it no more."""
@@ -70,10 +73,26 @@ class ServerFactory(Factory):
         if self.idle.watched:
             return
         self._lines.flush()
-        if self._all_gone is not None:
-            gone, self._all_gone = self._all_gone, None
-            gone.callback(None)
+        self._wait_no_more()
 
     def _cut_all(self) -> None:
+        self._patience = self.clock.callLater(STOP_STORING_SECONDS, self._leave_all)
         for connection in list(self.idle.watched):
             connection.cut()
+
+    def _leave_all(self) -> None:
+        self._lines.flush()
+        self._tell_left()
+        self._wait_no_more()
+
+    def _tell_left(self) -> None:
+        """Say what a shutdown waits for no longer."""
+        log.warn("{count} connections do not end, and are not waited for", count=len(self.idle.watched))
+
+    def _wait_no_more(self) -> None:
+        gone, self._all_gone = self._all_gone, None
+        patience, self._patience = self._patience, None
+        if patience is not None and patience.active():
+            patience.cancel()
+        if gone is not None:
+            gone.callback(None)

@@ -21,7 +21,7 @@ from mailgate.lmtp.effects import CLOSE, START_TLS, Ask, Delivered, Effect, Lear
 from mailgate.lmtp.policy import LmtpPolicy
 from mailgate.lmtp.session import Session, Surroundings
 from mailgate.net.connection import LATER, Connection
-from mailgate.net.factory import ServerFactory
+from mailgate.net.factory import STOP_GRACE_SECONDS, STOP_STORING_SECONDS, ServerFactory
 from mailgate.wire.shown import shown
 
 MOST_TURNS = 2              # then other connections have theirs, whatever waits here
@@ -187,13 +187,22 @@ class LMTPProtocol(Connection):
         if delivery is not None:
             delivery.abort()
 
+    @property
+    def shown_peer(self) -> str:
+        """The client, as a log line shows it."""
+        return (self.peer or "unix socket") + (f" ({self.tls})" if self.tls else "")
+
+    @property
+    def delivery_id(self) -> str:
+        """Of the message that came last."""
+        return self._session.delivery_id
+
     def _note(self, told: Delivered) -> None:
         """Write the one log line of a message."""
         fates = [f"<{shown(path)}> {_fate(fault)}" for path, fault in told.fates[:LOGGED_RECIPIENTS]]
         more = len(told.fates) - len(fates)
-        peer = (self.peer or "unix socket") + (f" ({self.tls})" if self.tls else "")
         stored = sum(fault is None for _, fault in told.fates)
-        self.factory.tell(log, f"{told.delivery_id}: from <{shown(told.sender)}> by {peer}, "
+        self.factory.tell(log, f"{told.delivery_id}: from <{shown(told.sender)}> by {self.shown_peer}, "
                           f"{told.octets} octets, {stored} of {len(told.fates)} stored: {', '.join(fates)}"
                           + (f", {more} more" if more else ""))
 
@@ -225,6 +234,13 @@ class LMTPFactory(ServerFactory):
 
     def _connection(self, addr: IAddress | None) -> Protocol:
         return self.connection(self)
+
+    def _tell_left(self) -> None:
+        for connection in self.idle.watched:
+            assert isinstance(connection, LMTPProtocol)
+            log.warn("{delivery_id}: by {peer}, not stored {seconds} s after the stop began: not waited for"
+                     " any longer, not acknowledged", delivery_id=connection.delivery_id,
+                     peer=connection.shown_peer, seconds=STOP_GRACE_SECONDS + STOP_STORING_SECONDS)
 
     def now_ms(self) -> int:
         """Return milliseconds since 1970, UTC."""

@@ -112,7 +112,7 @@ class SocketTests(ServiceCase):
     def test_python_client_over_tcp(self) -> Any:
         """smtplib.LMTP, which nobody of us wrote, delivers to an account and an SDPS host."""
         port = yield self.listen_tcp()
-        found = yield deferToThread(talk, lambda: smtplib.LMTP("127.0.0.1", port, timeout=20))
+        found = yield deferToThread(talk, lambda: smtplib.LMTP("127.0.0.1", port, timeout=60))
         self.check(found, b" ([127.0.0.1])")
 
     @inlineCallbacks
@@ -122,7 +122,7 @@ class SocketTests(ServiceCase):
         self.addCleanup(os.rmdir, folder)
         path = os.path.join(folder, "lmtp")
         yield self.listen(f"unix:{path}")
-        found = yield deferToThread(talk, lambda: smtplib.LMTP(path, timeout=20))
+        found = yield deferToThread(talk, lambda: smtplib.LMTP(path, timeout=60))
         self.check(found, b"")
         self.assertNotIn(b"([", read_only(self.store, "fred").partition(b"\tby")[0])
 
@@ -130,7 +130,7 @@ class SocketTests(ServiceCase):
     def test_no_delay_on_tcp(self) -> Any:
         """Small replies do not wait for acknowledgements of earlier ones."""
         port = yield self.listen_tcp()
-        client = yield deferToThread(socket.create_connection, ("127.0.0.1", port), 20)
+        client = yield deferToThread(socket.create_connection, ("127.0.0.1", port), 60)
         greeting = yield deferToThread(client.recv, 1000)
         self.assertEqual(greeting, b"220 mail.example LMTP mailgate\r\n")
         (connection,) = self.factory.idle.watched
@@ -439,7 +439,7 @@ class ShutdownTests(SynchronousTestCase):
         server.stub.later = lambda function: pending    # type: ignore[method-assign]
         peer.say(b".\r\nMAIL FROM:<again@y>\r\n")
         done = server.factory.shutdown()
-        peer.advance(60)
+        peer.advance(9)
         self.assertFalse(peer.closed)
         self.assertNoResult(done)
         pending.callback([None])
@@ -448,6 +448,35 @@ class ShutdownTests(SynchronousTestCase):
             b"354 end with a line that is one dot\r\n250 2.0.0 stored, id ID-1\r\n"
             b"421 4.3.2 service is stopping\r\n"))
         self.successResultOf(done)
+        self.assertEqual(server.left_behind(), [])
+
+    def test_store_that_does_not_answer(self) -> None:
+        """Messages that are not stored after ten seconds are told of, not acknowledged, not waited for."""
+        server = Server()
+        pending: list[Deferred[Any]] = [Deferred(), Deferred()]
+        peers = [server.connect(), server.connect()]
+        for peer in peers:
+            peer.say(BEGIN + b"DATA\r\ntext\r\n")
+        commits = iter(pending)
+        server.stub.later = lambda function: next(commits)      # type: ignore[method-assign]
+        for peer in peers:
+            peer.say(b".\r\n")
+        peers[1].vanish()
+        done = server.factory.shutdown()
+        with Logged(self) as lines:
+            server.clock.pump([1] * 9)
+            self.assertNoResult(done)
+            server.clock.advance(1)
+        self.successResultOf(done)
+        self.assertEqual(sorted(lines), [
+            f"{name}: by 127.0.0.1, not stored 10.0 s after the stop began: not waited for any longer,"
+            " not acknowledged" for name in ("ID-1", "ID-2")])
+        peers[0].settle()
+        self.assertTrue(peers[0].received.endswith(b"354 end with a line that is one dot\r\n"))
+        for one in pending:
+            one.errback(StoreUnavailable("the store is not open"))      # at last, and too late
+        peers[0].settle()
+        self.assertTrue(peers[0].closed)
         self.assertEqual(server.left_behind(), [])
 
     def test_vanished_client_whose_message_is_being_stored(self) -> None:
