@@ -21,6 +21,7 @@ CRLF = b"\r\n"
 END = b".\r\n"            # of a multi-line reply, on a line by itself
 RECEIVE_OCTETS = 65536
 GOODBYE_SECONDS = 2.0       # what a server gets to answer the QUIT after a check
+LATE_SECONDS = 10.0         # what has come is taken for so long, on a machine that is busy
 STATUS_OCTETS = 512         # a first line with its end (RFC 1939 section 3)
 ENDLESS_OCTETS = 1 << 20    # no status line is that long
 EXAMPLES = 3
@@ -213,11 +214,14 @@ class Connection:
         return [self.reply(multi=multi) for _, multi in commands]
 
     def rest(self, seconds: float | None = None, most: int = 1 << 20) -> tuple[bytes, bool]:
-        """Return what comes without being asked for, and whether the server then closed the connection."""
+        """Return what comes without being asked for, and whether the server then closed the connection.
+
+        What is there is taken, though it was looked for late.
+        """
         until = time.monotonic() + (self._bounds.quiet_seconds if seconds is None else seconds)
-        while (left := until - time.monotonic()) > 0 and len(self._pending) < most:
+        while (left := until - time.monotonic()) > -LATE_SECONDS and len(self._pending) < most:
             try:
-                self._receive(left)
+                self._receive(max(0.0, left))
             except Silent:
                 break
             except Closed:

@@ -20,6 +20,7 @@ from mailgate.conformance.target import Met, Target, capabilities, is_busy
 
 SMALL_OCTETS = 256 << 10    # foreign messages above this are left alone
 SEVERAL = 5                 # of foreign messages are enough
+MOST_OWED = 4               # replies that a slow server may owe
 RETRY_SECONDS = 0.25
 
 
@@ -255,6 +256,21 @@ class Visit:
         if not reply.ok or len(words) < 2 or not (words[0].isdigit() and words[1].isdigit()):
             raise Finding(f"STAT is answered by {reply}")
         return int(words[0]), int(words[1])
+
+    def catch_up(self, session: Connection) -> tuple[list[Reply], tuple[int, int]]:
+        """Say STAT; return the replies that come in front of its own, and what STAT says.
+
+        A server may be slow: what was not there after a while may still come, and is in front of it.
+        Raises: Finding.
+        """
+        session.say("STAT")
+        owed: list[Reply] = []
+        while len(owed) <= MOST_OWED:
+            reply = session.reply()
+            if reply.ok and (found := re.match(rb"(\d+) (\d+)( |$)", reply.text)):
+                return owed, (int(found[1]), int(found[2]))
+            owed.append(reply)
+        raise Finding(f"the conversation is out of step: STAT is answered by {owed[-1]}")
 
     def in_step(self, connection: Connection, after: str) -> None:
         """Make certain that one reply, and no more, has come for everything. Raises: Finding."""

@@ -16,6 +16,7 @@ from mailgate.conformance.samples import Sample
 
 USER, PASSWORD = b"mrose", b"tanstaaf"
 CHUNK_OCTETS = 16384
+SLOW_SECONDS = 0.02         # before each status line, of a server that is slow and not wrong
 RETR = b"+OK message follows"
 CAPA = (b"USER", b"UIDL", b"TOP", b"PIPELINING", b"RESP-CODES")
 
@@ -28,6 +29,7 @@ class Server:
         self.context = context
         self.messages: list[tuple[str, bytes]] = []
         self.lock = threading.Lock()
+        self.unlocks_late = False   # a session is over, and the lock is not free yet
         self._serial = 0
         self.login = 0              # how many there were
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -105,6 +107,8 @@ class Session:
         return fault in self.server.faults
 
     def say(self, words: bytes) -> None:
+        if self.has("is slow"):
+            time.sleep(SLOW_SECONDS)
         if self.has("small letters"):
             words = words.replace(b"+OK", b"+ok", 1)
         self.sock.sendall(words + (b"\n" if self.has("bare LF") else b"\r\n"))
@@ -171,6 +175,9 @@ class Session:
             self.say(b"-ERR wrong")
         elif not self.has("no lock") and not self.server.lock.acquire(blocking=False):
             self.say(b"-ERR [IN-USE] locked" if not self.has("unknown code") else b"-ERR [")
+            if self.server.unlocks_late:        # whoever comes next finds it free
+                self.server.unlocks_late = False
+                self.server.lock.release()
         else:
             self.inside = True
             self.server.login += 1
@@ -238,17 +245,13 @@ class Session:
         if self.inside and not self.has("QUIT removes nothing"):
             self.remove()
         if self.inside and self.has("slow to unlock"):
-            threading.Thread(target=self._unlock_later).start()
+            self.server.unlocks_late = True
             self.inside = False
         elif self.inside and not self.has("no lock") and not self.has("goes on behind QUIT"):
             self.server.lock.release()
             self.inside = False
         self.done = True
         self.say(b"+OK bye")
-
-    def _unlock_later(self) -> None:
-        time.sleep(0.2)
-        self.server.lock.release()
 
     # What there is ---------------------------------------------------------------------------
 

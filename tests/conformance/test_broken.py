@@ -17,10 +17,10 @@ from mailgate.conformance.running import Report, Run
 from mailgate.conformance.target import Pace, Target
 from mailgate.conformance.visit import LoginRefused
 from mailgate.testing.certificates import Authority
-from tests.conformance.broken import PASSWORD, USER, Server
+from tests.conformance.broken import PASSWORD, SLOW_SECONDS, USER, Server
 
-QUICK = Pace(bounds=Bounds(reply_seconds=0.5, check_seconds=10.0, quiet_seconds=0.03), pause_seconds=0.0,
-             lock_seconds=1.0, login_seconds=1.0, arrival_seconds=0.4)
+# Whatever should come is waited for, what should not is for a moment.
+PATIENT = Pace(bounds=Bounds(reply_seconds=30.0, quiet_seconds=0.03), pause_seconds=0.0, arrival_seconds=0.4)
 
 # What is wrong, the check that finds it, and whether it is a failure or a warning.
 FAULTS = (
@@ -53,6 +53,12 @@ FAULTS = (
     ("goes on behind QUIT", "HOSTILE-BEHIND-QUIT", Verdict.FAIL),
     ("forgets its lock", "HOSTILE-UNLOCK-1", Verdict.WARN),
 )
+# What is seen by waiting: for an answer that never comes, and a lock that is never free.
+WAITED_FOR = {
+    **dict.fromkeys(("no terminator", "loses what is pipelined"),
+                    PATIENT._replace(bounds=PATIENT.bounds._replace(reply_seconds=1.0))),
+    "forgets its lock": PATIENT._replace(lock_seconds=0.5),
+}
 
 
 class BrokenCase(SynchronousTestCase):
@@ -72,20 +78,21 @@ class BrokenCase(SynchronousTestCase):
         return context
 
     def report(self, server: Server, *only: str, profiles: frozenset[str] = frozenset(),
-               password: bytes = PASSWORD, deliver: bool = True, allow_delete: bool = False) -> Report:
-        target = Target("127.0.0.1", server.port, USER, password, pace=QUICK, allow_delete=allow_delete)
+               password: bytes = PASSWORD, deliver: bool = True, allow_delete: bool = False,
+               pace: Pace = PATIENT) -> Report:
+        target = Target("127.0.0.1", server.port, USER, password, pace=pace, allow_delete=allow_delete)
         return Run(target, chosen(set(profiles), set(only)), server.deliver if deliver else None).carry_out()
 
 
 class FaultTests(BrokenCase):
     def test_each_is_found(self) -> None:
         """Every fault is found by its check, which finds nothing where the server has none."""
-        self.patch(hostile_ends, "UNLOCK_SECONDS", 0.3)
         honest = self.report(self.server(), *{check for _, check, _ in FAULTS})
         self.assertEqual([line(one) for one in honest.results if one.verdict is not Verdict.PASS], [])
         wrong = []
+        self.patch(hostile_ends, "UNLOCK_SECONDS", 0.3)
         for fault, check, verdict in FAULTS:
-            result = self.report(self.server(fault), check).results[0]
+            result = self.report(self.server(fault), check, pace=WAITED_FOR.get(fault, PATIENT)).results[0]
             if result.verdict is not verdict:
                 wrong.append(f"{fault}: {line(result)}")
         self.assertEqual(wrong, [])
@@ -101,6 +108,13 @@ class FaultTests(BrokenCase):
         failed = [line(one) for one in report.results if one.verdict is Verdict.FAIL]
         self.assertEqual(failed, [])
         self.assertGreater(report.count(Verdict.PASS), 60)
+
+    def test_slow(self) -> None:
+        """A server that answers late is not wrong: what it owes is not taken for what it says next."""
+        pace = PATIENT._replace(bounds=PATIENT.bounds._replace(quiet_seconds=SLOW_SECONDS / 4))
+        report = self.report(self.server("is slow"), "HOSTILE-LONG-2", "HOSTILE-BARE-LF", "HOSTILE-BLANKS",
+                             pace=pace)
+        self.assertEqual([line(one) for one in report.results if one.verdict is not Verdict.PASS], [])
 
     def test_what_was_said(self) -> None:
         """A finding shows what was sent and received, without the password."""
@@ -161,7 +175,7 @@ class RunTests(BrokenCase):
     def test_time(self) -> None:
         """When the time of the run is over, what is left is skipped."""
         server = self.server()
-        target = Target("127.0.0.1", server.port, USER, PASSWORD, pace=QUICK._replace(total_seconds=-1.0))
+        target = Target("127.0.0.1", server.port, USER, PASSWORD, pace=PATIENT._replace(total_seconds=-1.0))
         told: list[Result] = []
         report = Run(target, chosen({"basic"}, set()), tell=told.append).carry_out()
         self.assertEqual(report.count(Verdict.SKIP), len(report.results))

@@ -33,7 +33,7 @@ class CommandTests(SynchronousTestCase):
     def over(self, server: Server, *arguments: str, password: bytes = PASSWORD) -> Ran:
         self.addCleanup(server.end)
         return self.run_command(f"127.0.0.1:{server.port}", "--user", USER.decode(), "--password-stdin",
-                                "--timeout", "1", "--pause", "0", *arguments, password=password)
+                                "--timeout", "30", "--pause", "0", *arguments, password=password)
 
     def test_list(self) -> None:
         """All checks, or those that are asked for; nobody is connected to."""

@@ -67,6 +67,7 @@ class ConnectionTests(SynchronousTestCase):
     def test_rest(self) -> None:
         self.assertEqual(self.pair(b"more").rest(), (b"more", False))
         self.assertEqual(self.pair(b"more", ends=True).rest(), (b"more", True))
+        self.assertEqual(self.pair(b"more", ends=True).rest(0.0), (b"more", True))      # looked for late
 
     def test_observed(self) -> None:
         """Status lines are judged, challenges are not, and what stands behind the words is noted."""
