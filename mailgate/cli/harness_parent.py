@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 ASK_MILLISECONDS = 200      # where no descriptor of a process is to be had
-GRACE_SECONDS = 2.0         # for an orderly end; then the process ends anyhow
+GRACE_SECONDS = 20.0        # for an orderly end on a busy machine; then the process ends anyhow
 STDIN = 0
 INIT = 1                    # who takes the orphans
 

@@ -229,6 +229,12 @@ class Face:
         return found
 
     @property
+    def deliveries(self) -> list[SessionRecord]:
+        """All connections that brought mail, by LMTP or SMTP, since the start or the last reset."""
+        found: list[SessionRecord] = self._call(lambda: list(self._harness.deliveries))
+        return found
+
+    @property
     def logins(self) -> list[LoginTry]:
         """All logins that were tried, in all sessions."""
         return [one for session in self.sessions for one in session.logins]
@@ -244,14 +250,17 @@ class Face:
         return [one for session in self.sessions for one in session.deleted]
 
     def transcript(self, *, secrets: bool = False) -> str:
-        """Return what was said in all sessions, as C: and S: lines; passwords are masked unless asked for."""
+        """Return what was said in all sessions, then in all deliveries, as C: and S: lines.
+
+        Passwords are masked unless asked for.
+        """
         from mailgate.testing.showing import show_all
 
-        return show_all(self.sessions, secrets)
+        return show_all([*self.sessions, *self.deliveries], secrets)
 
     def mark(self) -> Mark:
         """Return how much was said until now, for `report`. Waits for nobody."""
-        return {id(one): (one, len(one.events)) for one in self._harness.records}
+        return {id(one): (one, len(one.events)) for one in self._harness.every_record()}
 
     def report(self, since: Mark | None = None, *, secrets: bool = False) -> str:
         """Return what a test should show that failed: what was said, and what went wrong in the server.
@@ -264,10 +273,10 @@ class Face:
         known = since or {}
 
         def fresh() -> list[SessionRecord]:
-            return [one.copy() for one in self._harness.records
+            return [one.copy() for one in self._harness.every_record()
                     if id(one) not in known or len(one.events) > known[id(one)][1]]
 
-        told = self._call(fresh) if self.sessions else []
+        told = self._call(fresh) if self.sessions or self.deliveries else []
         parts = [show_all(told, secrets)] if told or since is None else []
         return "\n".join([*parts, *(f"# in the server: {one}" for one in self.problems)]).rstrip()
 

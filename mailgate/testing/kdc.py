@@ -92,7 +92,8 @@ class Realm:
         self.name = name
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True)
-        self.port = _free_port()
+        self._holder = _held_port()
+        self.port: int = self._holder.getsockname()[1]
         self._principals: set[str] = set()
         others = [] if cross is None else [cross]
         (self.folder / "krb5.conf").write_text(_KRB5_CONF.format(realm=name, realms="".join(
@@ -121,6 +122,7 @@ class Realm:
         """End the KDC. May be called twice."""
         self.process.kill()
         self.process.wait()
+        self._holder.close()
 
     def __enter__(self) -> Realm:
         return self
@@ -233,12 +235,21 @@ def _found(program: str) -> str | None:
     return shutil.which(program, path=_path())
 
 
-def _free_port() -> int:
-    """Return a port that nobody has at the moment, for UDP and TCP: the KDC takes only numbers."""
+def _held_port() -> socket.socket:
+    """Return a socket that has a port and never listens: the KDC takes only numbers, and some time to begin.
+
+    Meanwhile the system would give a port that nobody has to anybody. The KDC can listen beside it, since
+    both set SO_REUSEADDR. Of UDP it is known only that nobody has it now.
+    """
     while True:
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-            stream.bind(("127.0.0.1", 0))
-            port: int = stream.getsockname()[1]
-            with contextlib.suppress(OSError):
-                datagram.bind(("127.0.0.1", port))
-                return port
+        holder = socket.socket()
+        try:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as datagram:
+                datagram.bind(holder.getsockname())
+                return holder
+        except BaseException:
+            holder.close()
+            raise
+        holder.close()

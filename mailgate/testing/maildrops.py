@@ -36,7 +36,7 @@ class Message:
 
 
 class Maildrop:
-    """One maildrop of a harness, by its name. It has to be somebody's before something is added to it."""
+    """One maildrop of a harness, by its name. It has to be somebody's before it is filled or asked."""
 
     def __init__(self, call: Call, harness: Harness, name: str) -> None:
         self._call = call
@@ -74,7 +74,7 @@ class Maildrop:
 
     @property
     def messages(self) -> list[Message]:
-        """What it holds now, in order."""
+        """What it holds now, in order. Raises: NoSuchAccount, where the name is nobody's."""
         found = self._call(self._harness.contents, self.name)
         return [Message(one.number, one.unique_id.decode(), one.octets,
                         one.envelope.sender.decode("utf-8", "replace"),
@@ -87,11 +87,11 @@ class Maildrop:
         return [one.unique_id.decode() for one in self._call(self._harness.messages, self.name)]
 
     def remove(self, unique_id: str) -> None:
-        """Remove a message for good, also from under a session. Raises: LookupError."""
+        """Remove a message for good, also from under a session. Raises: LookupError, NoSuchAccount."""
         self._call(self._harness.remove_message, self.name, unique_id)
 
     def clear(self) -> None:
-        """Remove everything, also from under a session."""
+        """Remove everything, also from under a session. Raises: NoSuchAccount."""
         self._call(self._harness.clear_maildrop, self.name)
 
     def __len__(self) -> int:

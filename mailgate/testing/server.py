@@ -32,7 +32,7 @@ from mailgate.testing.harness.core import Harness
 from mailgate.testing.harness.records import SessionRecord
 from mailgate.testing.harness.thread import ReactorThread
 
-WAIT_SECONDS = 5.0      # what is waited for, unless a test says otherwise; of the world's time
+WAIT_SECONDS = 20.0     # what is waited for, unless a test says otherwise; of the world's time
 SHOWN_SESSIONS = 3      # the latest, in the words of what did not come true
 
 Found = TypeVar("Found")
@@ -91,8 +91,9 @@ class Server(Face):
     def _make(self, settings: Any, protocols: Any, seed: int, held: bool, now: float | None) -> Harness:
         clock = HarnessClock(self._thread.reactor, held=held, now=now)
         harness = Harness(clock, Path(self._folder), settings=settings, protocols=protocols, seed=seed)
-        harness.records.watchers.append(self._news.tell)
-        harness.records.counters.append(self._news.tell)
+        for records in (harness.records, harness.deliveries):
+            records.watchers.append(self._news.tell)
+            records.counters.append(self._news.tell)
         harness.watchers.append(self._news.tell)
         return harness
 
@@ -205,6 +206,13 @@ class Server(Face):
         self._copies = kept
         return found
 
+    @property
+    def deliveries(self) -> list[SessionRecord]:
+        """See Face; as they are now, in the way of `sessions`."""
+        self.settle()
+        found: list[SessionRecord] = self._call(lambda: [one.copy() for one in self._harness.deliveries])
+        return found
+
     def settle(self) -> None:
         """See Face."""
         self._thread.settle(lambda: self._news.count)
@@ -250,7 +258,9 @@ class Server(Face):
         """Return in a few words what clients have done."""
         sessions = self.sessions
         if not sessions:
-            return "no client has connected"
+            count = len(self.deliveries)
+            return f"{count} clients have brought mail, none has come for it" if count else (
+                "no client has connected")
         shown = [f"{one.number} ({one.protocol}): {' '.join(one.verbs) or 'no command'},"
                  f" {one.end or 'still open'}" for one in sessions[-SHOWN_SESSIONS:]]
         return f"{len(sessions)} sessions, the latest: {'; '.join(shown)}"

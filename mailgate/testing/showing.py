@@ -77,7 +77,7 @@ def show_all(records: Iterable[SessionRecord], secrets: bool = False, **more: in
 
 def title(record: SessionRecord, secrets: bool = False) -> str:
     """Return the line in front of a session."""
-    parts = [f"session {record.number}", record.protocol]
+    parts = [f"{record.called} {record.number}", record.protocol]
     if record.peer:
         parts.append(f"from {record.peer}")
     if record.user is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import textwrap
 
@@ -17,6 +18,7 @@ def run_blocks(pytester: pytest.Pytester, *pages: str, least: int) -> None:
     """
     blocks = [textwrap.dedent(block) for page in pages for block in _BLOCK.findall(page)]
     assert len(blocks) >= least, blocks
+    gc.collect()        # with garbage of other tests goes what it warns of, which would be an error here
     pytester.makepyfile(**{f"test_block_{number}": block for number, block in enumerate(blocks)})
     done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--strict-markers", "-W", "error")
     done.assert_outcomes(passed=sum(block.count("def test_") for block in blocks))

@@ -120,7 +120,7 @@ class SessionTests(FaultCase):
         with socket.create_connection(server.pop3, timeout=20) as client:
             client.recv(100)
             client.sendall(b"NOOP\r\n" + b"STAT\r\n" * 200_000)
-        server.idle()
+        server.idle(60)
 
 
 class SameTests(SynchronousTestCase):

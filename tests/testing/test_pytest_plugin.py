@@ -6,7 +6,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 # Runs in this process forget what they have loaded. What is loaded here stays, and is loaded once.
-from mailgate.testing import memory, samples, scenarios, server, showing
+from mailgate.testing import memory, running, samples, scenarios, server, showing
 from mailgate.testing.harness import smtp
 
 LOADED = memory, samples, scenarios, server, showing, smtp
@@ -18,7 +18,7 @@ import poplib
 import pytest
 
 def log_in(server, password="secret"):
-    client = poplib.POP3(*server.pop3, timeout=10)
+    client = poplib.POP3(*server.pop3, timeout=60)
     client.user("mrose")
     client.pass_(password)
     return client
@@ -30,8 +30,8 @@ from mailgate.testing import Server
 
 @pytest.mark.parametrize("round", range(3))
 def test_each_has_its_own(mailgate, round):
-    assert mailgate.sessions == [] and mailgate.maildrop("mrose").messages == []
-    mailgate.account("mrose", "secret").add("Subject: one\\n\\nx\\n")
+    assert mailgate.sessions == [] and mailgate.account("mrose", "secret").messages == []
+    mailgate.maildrop("mrose").add("Subject: one\\n\\nx\\n")
     mailgate.fault("error", command="STAT")
     client = log_in(mailgate)
     client.dele(1)
@@ -165,6 +165,7 @@ def shared(mailgate_server_factory):
 
 def test_a_good_one(shared):
     log_in(shared).quit()
+    shared.session      # has ended: nothing of it happens in the next test
 
 def test_only_its_own(shared):
     client = log_in(shared)
@@ -188,6 +189,10 @@ class Runs(SynchronousTestCase):
     @pytest.fixture(autouse=True)
     def _pytester(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
+
+    def setUp(self) -> None:
+        # servers of other tests of this process may run, and what was wrong in them is none of these reports'
+        self.patch(running, "servers", [])
 
     def run_tests(self, text: str, *arguments: str) -> pytest.RunResult:
         self.pytester.makepyfile(text)

@@ -23,6 +23,7 @@ from mailgate.testing.scripted.writing import script_of
 from mailgate.testing.server import Server
 from tests.interop.programs import curl, fetchmail, mda_into
 from tests.peers.dovecot_service import PASSWORD, DovecotService
+from tests.ports import held_port
 from tests.services import wait_for
 
 USER = "mrose"
@@ -72,12 +73,12 @@ Client = Callable[[int, str, Path], Any]        # port, authority's file, a fold
 
 def by_poplib(port: int, ca: str, folder: Path) -> Any:
     """Fetch all, and delete the first; return what came."""
-    return _with_poplib(poplib.POP3("localhost", port, timeout=20))
+    return _with_poplib(poplib.POP3("localhost", port, timeout=60))
 
 
 def by_poplib_stls(port: int, ca: str, folder: Path) -> Any:
     """The same inside TLS that STLS began."""
-    client = poplib.POP3("localhost", port, timeout=20)
+    client = poplib.POP3("localhost", port, timeout=60)
     client.stls(ssl.create_default_context(cafile=ca))
     return _with_poplib(client)
 
@@ -219,18 +220,17 @@ class HarnessTests(RecordingCase):
                             name="mail.example.com")
         self.addCleanup(recorder.stop)
         with self.assertRaises(poplib.error_proto):
-            poplib.POP3("localhost", recorder.port, timeout=20)
+            poplib.POP3("localhost", recorder.port, timeout=60)
         wait_for(lambda: bool(recorder.problems), "the problem to be told")
         self.assertIn("TLS: ", recorder.problems[0])
 
     def test_nobody_there(self) -> None:
         """A server that cannot be reached is told of, to the client too."""
-        port = self.harness.pop3[1]
-        self.harness.stop()
-        recorder = Recorder(self.folder / "relay", port, self.authority)
+        recorder = Recorder(self.folder / "relay", held_port(self), self.authority)
         self.addCleanup(recorder.stop)
         with self.assertRaisesRegex(poplib.error_proto, "cannot be reached"):
-            poplib.POP3("localhost", recorder.port, timeout=20)
+            poplib.POP3("localhost", recorder.port, timeout=60)
+        wait_for(lambda: bool(recorder.problems), "the problem to be told")
         self.assertIn("cannot be reached", recorder.problems[0])
 
     def test_a_reset(self) -> None:
@@ -238,7 +238,7 @@ class HarnessTests(RecordingCase):
         self.harness.fault("reset", command="STAT")
 
         def client(port: int, ca: str, folder: Path) -> Any:
-            one = poplib.POP3("localhost", port, timeout=20)
+            one = poplib.POP3("localhost", port, timeout=60)
             one.user(USER)
             one.pass_(PASSWORD)
             with self.assertRaises((ConnectionResetError, poplib.error_proto)) as caught:

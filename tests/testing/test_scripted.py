@@ -487,7 +487,7 @@ class RealTests(SynchronousTestCase):
             C: QUIT
             S: +OK
             """)
-        client = poplib.POP3("localhost", script.port, timeout=20)
+        client = poplib.POP3("localhost", script.port, timeout=60)
         client.stls(self.server.ssl_context())
         client.user("rosa")
         client.pass_("sesame")
@@ -504,13 +504,13 @@ class RealTests(SynchronousTestCase):
         text = "S: +OK\nC: QUIT\nS: +OK bye"
         context = self.server.ssl_context()
         for script in (self.server.script(text, tls=True), self.server.script(f"TLS: begin\n{text}")):
-            client = poplib.POP3_SSL("localhost", script.port, context=context, timeout=20)
+            client = poplib.POP3_SSL("localhost", script.port, context=context, timeout=60)
             self.assertEqual(client.quit(), b"+OK bye")
 
     def test_behind_stls_in_clear(self) -> None:
         """What a client says in clear behind STLS is a mismatch, and TLS begins for nobody."""
         script = self.server.script("C: STLS\nS: +OK\nTLS: begin\nC: QUIT")
-        with socket.create_connection(script.address, timeout=20) as client:
+        with socket.create_connection(script.address, timeout=60) as client:
             client.sendall(b"STLS\r\nUSER rosa\r\n")
             self.assertEqual(client.makefile("rb").read(), b"+OK\r\n")
         self.server.wait_for(lambda: script.mismatches)
@@ -520,7 +520,7 @@ class RealTests(SynchronousTestCase):
     def test_a_client_that_closes_its_half(self) -> None:
         """All is answered that was said; then it is the end."""
         script = self.server.script("C: A\nS: +OK a\nC: B\nS: +OK b\nC: (closed)\nS: bye")
-        with socket.create_connection(script.address, timeout=20) as client:
+        with socket.create_connection(script.address, timeout=60) as client:
             client.sendall(b"A\r\nB\r\n")
             client.shutdown(socket.SHUT_WR)
             self.assertEqual(client.makefile("rb").read(), b"+OK a\r\n+OK b\r\nbye\r\n")
@@ -550,7 +550,7 @@ class RealTests(SynchronousTestCase):
             C: QUIT
             S: +OK
             """)
-        ran = subprocess.run([curl, "-sS", "--max-time", "20", "-u", "rosa:sesame",
+        ran = subprocess.run([curl, "-sS", "--max-time", "60", "-u", "rosa:sesame",
                               f"pop3://{script.host}:{script.port}/1"], capture_output=True, check=False)
         self.assertEqual(ran.stdout, b"Subject: from a script\r\n\r\n.dot\r\n", ran.stderr)
         self.assertEqual(ran.returncode, 0)
@@ -564,6 +564,6 @@ class RealTests(SynchronousTestCase):
         with Server(settings={"listen": rows}) as server:
             self.assertEqual(sorted(server.scripts), ["last", "script", "script-2"])
             for name, said in (("script", b"one"), ("script-2", b"two"), ("last", b"three")):
-                with socket.create_connection(server.address(name), timeout=20) as client:
+                with socket.create_connection(server.address(name), timeout=60) as client:
                     self.assertEqual(client.makefile("rb").read(), said + b"\r\n")
-            poplib.POP3(*server.pop3, timeout=20).quit()
+            poplib.POP3(*server.pop3, timeout=60).quit()

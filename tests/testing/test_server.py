@@ -24,7 +24,7 @@ from mailgate.testing import Scenario, Server, ServerProblem, TooLate
 from mailgate.testing.harness.settings import plan
 
 SERVERS = 50
-SECONDS = 10.0      # of any client here
+SECONDS = 60.0      # of any client here, if something is wrong
 GONE: Any = (poplib.error_proto, OSError)       # what poplib raises when the connection has ended
 
 
@@ -135,7 +135,7 @@ class MailTests(Serving):
             return False
 
         self.assertRaises(TooLate, self.server.wait_for, condition, 0.1)
-        self.assertEqual(asked, [0, 0])
+        self.assertIn(asked, ([0, 0], [0]))     # at once, and when the time is over; it may be over by then
 
 
 class TLSTests(Serving):
@@ -366,14 +366,14 @@ class LifeTests(SynchronousTestCase):
 
     def test_wrong_settings(self) -> None:
         """All that is wrong is raised where the server is made, each with its path; no file is left."""
-        before = set(Path(tempfile.gettempdir()).glob("mailgate-harness-*"))
+        folder = Path(tempfile.mkdtemp())
+        self.patch(tempfile, "tempdir", str(folder))    # where others make nothing meanwhile
         fault = self.assertRaises(ConfigurationError, Server, settings={
             "pop3": {"apop": 1}, "limit": {}, "listen": [{"protocol": "smtp"}, {"protocol": "pop33"}]})
         told = "\n".join(fault.problems)
         for words in ("pop3.apop: ", "limit: unknown", "listen[1].protocol: "):
             self.assertIn(words, told)
-        after = set(Path(tempfile.gettempdir()).glob("mailgate-harness-*"))
-        self.assertLessEqual(after, before)
+        self.assertEqual(list(folder.iterdir()), [])
 
     def test_kpop_where_there_is_a_key(self) -> None:
         """With Kerberos configured KPOP is served besides; a row of its own may say otherwise."""
@@ -422,12 +422,12 @@ class LifeTests(SynchronousTestCase):
         server._harness.trouble.meeting = broken      # type: ignore[method-assign]
         self.assertRaises(GONE, client.noop)
         self.assertIn("ZeroDivisionError: a bug", server.problems[0])
-        self.assertIn("# in the server: ", server.report())
+        self.assertIn("# in the server: ", server.report())     # which waits for what comes with the end
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), len(server.problems))
         with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
+            warnings.simplefilter("ignore")     # what is collected of other tests meanwhile, too
+            warnings.simplefilter("always", ServerProblem)
             server.stop()
-        self.assertEqual([one.category for one in told], [ServerProblem] * len(told))
         self.assertIn("ZeroDivisionError: a bug", str(told[0].message))
         with Server() as other:
             self.assertEqual(other.problems, [])
@@ -453,7 +453,7 @@ class ManyServersTests(SynchronousTestCase):
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(SECONDS * 3)
+                thread.join()
             self.assertEqual(outcomes, ["as expected"] * SERVERS)
             for index, server in enumerate(servers):
                 self.assertEqual([one.succeeded for one in server.logins], [False, True])

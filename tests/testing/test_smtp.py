@@ -14,7 +14,7 @@ from mailgate.testing import Server
 from mailgate.testing.memory import MemoryServer
 
 NOW = 1_800_000_000.0       # 2027-01-15, 08:00 UTC
-SECONDS = 20.0
+SECONDS = 60.0
 MESSAGE = b"Subject: one\r\n\r\nhello\r\n.dot\r\n..\r\n"
 SENDER = "a@b.example"
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailgate.testing.harness.records import SessionRecord
 from tests.testing.serving import served
 
-WAIT_SECONDS = 10.0         # a client that waits for longer hangs
+WAIT_SECONDS = 60.0         # a client that waits for longer hangs
 SOON_SECONDS = 0.2          # and one that is to see a stall
 
 

@@ -32,7 +32,8 @@ class Events:
         self._harness = harness
         self._reactor = reactor
         self._streams: set[Stream] = set()
-        self._soon: Any = None      # the delayed call that tells of mail
+        self._soon: Any = None      # the delayed call that tells of mail and deliveries
+        self._changed: dict[str, None] = {}     # what it tells of
 
     def render(self, request: Any, asked: Mapping[str, Any]) -> int:
         """Begin a WebSocket; `asked` has the values of QUERY. Raises: Refused."""
@@ -57,17 +58,27 @@ class Events:
 
     def _mail_has_come(self) -> None:
         """Tell soon that maildrops have changed: by delivery, by a session, by a test. Many come together."""
-        if self._soon is None:
-            self._soon = self._reactor.callLater(SOON_SECONDS, self._tell_of_mail)
+        self._tell_soon("/maildrops")
 
-    def _tell_of_mail(self) -> None:
+    def _delivery_goes_on(self, record: SessionRecord, event: Event | None) -> None:
+        self._tell_soon("/deliveries")
+
+    def _tell_soon(self, what: str) -> None:
+        self._changed[what] = None
+        if self._soon is None:
+            self._soon = self._reactor.callLater(SOON_SECONDS, self._tell_now)
+
+    def _tell_now(self) -> None:
         self._soon = None
-        self.changed("/maildrops")
+        changed, self._changed = self._changed, {}
+        for what in changed:
+            self.changed(what)
 
     def begin(self, stream: Stream) -> None:
         """Have a stream told of what happens."""
         if not self._streams:
             self._harness.watchers.append(self._mail_has_come)
+            self._harness.deliveries.watchers.append(self._delivery_goes_on)
         self._streams.add(stream)
         self._harness.records.watchers.append(stream.look)
 
@@ -78,6 +89,8 @@ class Events:
             self._harness.records.watchers.remove(stream.look)
             if not self._streams:
                 self._harness.watchers.remove(self._mail_has_come)
+                self._harness.deliveries.watchers.remove(self._delivery_goes_on)
+                self._changed.clear()
                 if self._soon is not None:
                     self._soon.cancel()
                     self._soon = None

@@ -109,11 +109,11 @@ async def get_message(call: Call) -> Answer:
 async def delete_message(call: Call) -> Answer:
     """Remove a message, also from under a session."""
     await find(call, call.path["name"], call.path["unique_id"])
-    call.harness.remove_message(call.path["name"], call.path["unique_id"])
+    await call.harness.remove_message(call.path["name"], call.path["unique_id"])
     return Answer(status=204)
 
 
-def delete_messages(call: Call) -> Answer:
+async def delete_messages(call: Call) -> Answer:
     """Remove all."""
-    call.harness.clear_maildrop(call.path["name"])
+    await call.harness.clear_maildrop(call.path["name"])
     return Answer(status=204)

@@ -119,6 +119,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "events": WHOLE, "octets_heard": WHOLE, "octets_said": WHOLE, "octets_left_out": WHOLE,
         "events_left_out": WHOLE, "commands_left_out": WHOLE}),
     "Sessions": shape({"sessions": some(ref("Session")), "count": WHOLE, "open": WHOLE, "more": SWITCH}),
+    "Deliveries": shape({"deliveries": some(ref("Session")), "count": WHOLE, "open": WHOLE, "more": SWITCH}),
     "Event": shape({
         "at": MOMENT, "after_seconds": {"type": "number", "description": "Since the session began."},
         "who": {"type": "string", "enum": ["C", "S", "*"], "description": "Client, server, neither."},

@@ -1,4 +1,4 @@
-"""Operations on sessions: what was said, and waiting until it was."""
+"""Operations on sessions and deliveries: what was said, and waiting until it was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from mailgate.testing.api import shapes
 from mailgate.testing.api.operations import PLAIN, Answer, Call
 from mailgate.testing.api.problems import Refused
-from mailgate.testing.harness.records import SessionRecord
+from mailgate.testing.harness.records import Records, SessionRecord
 from mailgate.testing.harness.thread import MOST_TURNS, QUIET_TURNS
 from mailgate.testing.showing import show
 
@@ -19,7 +19,16 @@ LATEST = "latest"
 
 async def get_sessions(call: Call) -> Answer:
     """Answer with the sessions past `after`; with `wait=idle`, when none is open any more."""
-    records = call.harness.records
+    return Answer(await listed(call, call.harness.records, "sessions"))
+
+
+async def get_deliveries(call: Call) -> Answer:
+    """The same of deliveries."""
+    return Answer(await listed(call, call.harness.deliveries, "deliveries"))
+
+
+async def listed(call: Call, records: Records, name: str) -> dict[str, Any]:
+    """Return a page of records, under their name."""
     await settled(call)
     if call.query["wait"] is not None:
         least = call.query["least"]
@@ -27,9 +36,9 @@ async def get_sessions(call: Call) -> Answer:
                     and not call.harness.connections())
     behind = [one for one in records if one.number > (call.query["after"] or 0)]
     limit = call.query["limit"]
-    return Answer({
-        "sessions": [shapes.session(one, call.query["secrets"]) for one in behind[:limit]],
-        "count": len(records), "open": sum(one.open for one in records), "more": len(behind) > limit})
+    return {
+        name: [shapes.session(one, call.query["secrets"]) for one in behind[:limit]],
+        "count": len(records), "open": sum(one.open for one in records), "more": len(behind) > limit}
 
 
 async def get_session(call: Call) -> Answer:
@@ -59,19 +68,21 @@ async def get_transcript(call: Call) -> Answer:
 
 
 def find(call: Call) -> SessionRecord | None:
-    """Return the session that is meant, None as long as there is none."""
-    wanted = call.path["number"]
-    records = list(call.harness.records)
+    """Return the session or delivery that is meant, None as long as there is none."""
+    number = call.path.get("number")
+    wanted = call.path["delivery"] if number is None else number
+    records = list(call.harness.deliveries if number is None else call.harness.records)
     if wanted == LATEST:
         return records[-1] if records else None
     return next((one for one in records if str(one.number) == wanted), None)
 
 
 def found(call: Call) -> SessionRecord:
-    """Return the session that is meant. Raises: Refused."""
+    """Return the session or delivery that is meant. Raises: Refused."""
     one = find(call)
     if one is None:
-        raise Refused(404, f"there is no session {call.path['number']}")
+        what, wanted = next(iter(call.path.items()))
+        raise Refused(404, f"there is no {what if what == 'delivery' else 'session'} {wanted}")
     return one
 
 
@@ -89,7 +100,7 @@ async def until(call: Call, so: Callable[[], bool]) -> None:
         if event is None and so():      # what is said on a connection begins and ends none
             go_on()
 
-    lists: Any = (call.harness.records.watchers, call.harness.watchers)
+    lists: Any = (call.harness.records.watchers, call.harness.deliveries.watchers, call.harness.watchers)
     for watchers in lists:
         watchers.append(look)
     late = call.reactor.callLater(call.query["timeout"], go_on)
@@ -107,7 +118,8 @@ async def settled(call: Call) -> None:
     """Wait until what clients had sent before this request is read and answered."""
     seen, quiet, turns = -1, 0, 0
     while quiet < QUIET_TURNS and turns < MOST_TURNS:
-        now = sum(len(one.events) for one in call.harness.records if one.open) + len(call.harness.records)
+        now = sum(len(one.events) for one in call.harness.every_record() if one.open)
+        now += len(call.harness.records) + len(call.harness.deliveries)
         quiet = quiet + 1 if now == seen else 0
         seen, turns = now, turns + 1
         turn: Deferred[None] = Deferred()

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from mailgate.console.pages import SHARED, File, Files, Ours, SignIn, answer_json, protect, refuse
+from mailgate.errors import NoSuchAccount
 from mailgate.testing.console.letters import SHOWN_OCTETS, Letter, decoded, fields_of, read_letter, visible
 from mailgate.testing.console.markup import FRAME_POLICY, clean, page_of
 
@@ -90,7 +91,10 @@ class Mail(Ours):
         return None
 
     def _failed(self, failure: Failure, request: Any) -> None:
-        self._send(request, refuse(request, 500, f"a bug of the harness: {failure.value!r}"))
+        fault = failure.value
+        self._send(request, refuse(request, 404, f"there is no such account: {fault}")
+                   if isinstance(fault, NoSuchAccount) else
+                   refuse(request, 500, f"a bug of the harness: {fault!r}"))
 
     def _send(self, request: Any, octets: bytes) -> None:
         if not request._disconnected:

@@ -23,7 +23,7 @@ from mailgate.model import Account, Envelope, Listed, Placement
 from mailgate.net.certificates import read_identity
 from mailgate.testing.certificates import Authority
 from mailgate.testing.harness.listening import Listener, Listeners
-from mailgate.testing.harness.records import Records
+from mailgate.testing.harness.records import Records, SessionRecord
 from mailgate.testing.harness.settings import Plan, changed, plan, without_scripts
 from mailgate.testing.harness.store import HarnessStore
 from mailgate.testing.peers import LOOPBACK, Address, Peer
@@ -34,12 +34,15 @@ from mailgate.wire.headers import preamble
 CA_FILE = "ca.pem"
 SEED = 0
 DAY_SECONDS = 86400
+DELIVERED_OCTETS = 64 * 1024 * 1024    # that records of deliveries may take, roughly
 SECRET_OCTETS = 32      # of what SCRAM is answered from for names that are nobody's
 SHOWN_NAMES = 20        # of accounts, to somebody who has misspelt one
 
 
 class Harness:
     """A server in memory: accounts, maildrops, listeners, trouble, records.
+
+    `records` are of sessions, `deliveries` of connections that brought mail.
 
     `clock` has `callLater`, `seconds` and `apart`: a HarnessClock, or what `in_memory` makes. `folder` takes
     the certificates. `settings` is laid over the defaults (harness/settings.py). `seed` decides all that is
@@ -59,6 +62,7 @@ class Harness:
         self.names = ("localhost", "127.0.0.1", "::1", self.config.hostname)     # of the good certificate
         self._write_certificates()
         self.records = Records(clock.seconds)
+        self.deliveries = Records(clock.seconds, kept_in_all=DELIVERED_OCTETS, called="delivery")
         self.watchers: list[Callable[[], object]] = []      # told of mail, and of ends of connections
         self.trouble = Trouble(seed)
         self.scenario: Scenario | None = None
@@ -102,6 +106,10 @@ class Harness:
         """Return a source of octets for a session's challenges: the same in every run, whoever else talks."""
         return Random(f"{self.seed} session {session}").randbytes
 
+    def every_record(self) -> list[SessionRecord]:
+        """Return the records of sessions, then those of deliveries."""
+        return [*self.records, *self.deliveries]
+
     def tell(self) -> None:
         """Tell who watches that something has changed besides what is in the records."""
         for watcher in list(self.watchers):
@@ -137,6 +145,7 @@ class Harness:
         self.store.stop()
         self.clock.restart()
         self.records.reset()
+        self.deliveries.reset()
         self.trouble.clear(self.seed)
         self.scenario = None
         for listener in self.scripts:
@@ -276,22 +285,34 @@ class Harness:
             names = [one.name for one in await self.store.accounts.list()][:SHOWN_NAMES]
             raise NoSuchAccount(f"{maildrop}; there are {', '.join(names) or 'none'}") from fault
 
+    async def _must_be_there(self, maildrop: str) -> None:
+        """Raises: NoSuchAccount. Who is known to another checker has mail without an account here."""
+        if not self.store.has_maildrop(maildrop):
+            await self._must_be_somebodys(maildrop)
+
     async def messages(self, maildrop: str) -> list[Listed]:
-        """Return what a maildrop holds now."""
+        """Return what a maildrop holds now. Raises: NoSuchAccount, where it is nobody's."""
+        await self._must_be_there(maildrop)
         return list(await self.store.scan(maildrop))
 
     async def contents(self, maildrop: str) -> list[tuple[Listed, bytes]]:
-        """Return what a maildrop holds now, each message with its octets (CRLF, not byte-stuffed)."""
-        octets = self.store.octets_of(maildrop)
-        return [(one, octets[one.unique_id]) for one in await self.store.scan(maildrop)]
+        """Return what a maildrop holds now, each message with its octets (CRLF, not byte-stuffed).
 
-    def remove_message(self, maildrop: str, unique_id: str) -> None:
-        """Remove a message for good, also from under a session. Raises: LookupError."""
+        Raises: NoSuchAccount.
+        """
+        listed = await self.messages(maildrop)
+        octets = self.store.octets_of(maildrop)
+        return [(one, octets[one.unique_id]) for one in listed]
+
+    async def remove_message(self, maildrop: str, unique_id: str) -> None:
+        """Remove a message for good, also from under a session. Raises: LookupError, NoSuchAccount."""
+        await self._must_be_there(maildrop)
         if not self.store.discard(maildrop, [unique_id.encode()]):
             raise LookupError(f"{maildrop} has no message {unique_id}")
 
-    def clear_maildrop(self, maildrop: str) -> None:
-        """Remove all of a maildrop's mail, also from under a session."""
+    async def clear_maildrop(self, maildrop: str) -> None:
+        """Remove all of a maildrop's mail, also from under a session. Raises: NoSuchAccount."""
+        await self._must_be_there(maildrop)
         self.store.discard(maildrop)
 
     def lose_leases(self, after: float = 0.0) -> None:

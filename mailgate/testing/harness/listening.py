@@ -15,7 +15,9 @@ from mailgate.net.attempts import Attempts
 from mailgate.net.crowd import Crowd
 from mailgate.net.failures import Failures, Growth
 from mailgate.net.kpop import KPOPFactory
+from mailgate.net.lmtp import LMTPFactory
 from mailgate.net.pop3 import POP3Factory
+from mailgate.testing.harness.deliveries import RecordedLMTP
 from mailgate.testing.harness.line import LineFactory
 from mailgate.testing.harness.settings import ADDRESS, SCRIPT, SMTP, Plan
 from mailgate.testing.harness.tls import TroubledTLS
@@ -193,12 +195,14 @@ def _take_in(factory: Any, harness: Any, protocol: str) -> None:
         harness.tell()
 
     factory.ended = told
+    factory.harness = harness
+    factory.shown_as = protocol
     if isinstance(factory, POP3Factory):
         factory.connection = TroubledKPOP if isinstance(factory, KPOPFactory) else TroubledPOP3
-        factory.harness = harness                   # type: ignore[attr-defined]
-        factory.shown_as = protocol                 # type: ignore[attr-defined]
         factory.at_once = protocol == "pop3s"       # type: ignore[attr-defined]
     elif hasattr(factory, "now_ms"):
+        if isinstance(factory, LMTPFactory):
+            factory.connection = RecordedLMTP
         factory.now_ms = lambda: int(harness.clock.seconds() * 1000)
 
 

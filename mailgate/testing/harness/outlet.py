@@ -222,6 +222,8 @@ class Outlet:
     def _wait(self, step: Pause | Gap) -> None:
         if isinstance(step, Pause):
             self._waiting = self._clock.callLater(step.seconds, self._waited)
+        elif step.brief:
+            self._waiting = self._clock.callLater(0, self._waited)
         else:
             self._waiting = self._clock.apart(self._waited)
 

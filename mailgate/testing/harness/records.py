@@ -67,14 +67,15 @@ class Command:
     verb: str               # in capitals; "" for what belongs to an exchange that AUTH began
     argument: bytes         # the rest of the line
     at: float
-    reply: bytes = b""      # the first line of the reply as it was sent, without its end
+    reply: bytes = b""      # the first line of the reply as it was sent, without its end; of several, each
     shown: bytes | None = None      # the argument with what is secret masked; None: nothing is
     mask: Callable[[bytes], bytes] = field(default=bytes, compare=False)    # masks what is known to be secret
+    good: bytes = b"+OK"    # replies that say yes begin so
 
     @property
     def succeeded(self) -> bool:
-        """Whether the reply was `+OK`."""
-        return self.reply.startswith(b"+OK")
+        """Whether the reply was `+OK`; by SMTP and LMTP, whether all that it got begin with 2."""
+        return all(line.startswith(self.good) for line in self.reply.split(b"\r\n"))
 
     def hide(self, event: Event, discretion: Discretion) -> None:
         """Know what is secret of the line that the command came in, and of the conversation."""
@@ -115,7 +116,7 @@ class SessionRecord:
     """
 
     number: int             # 1 is the first since the start or the last reset
-    protocol: str           # pop3, pop3s, kpop, or the name of a scripted listener
+    protocol: str           # pop3, pop3s, kpop, or the name of a scripted listener; lmtp, smtp
     peer: str               # address and port of the client
     began: float
     events: list[Event] = field(default_factory=list)
@@ -136,6 +137,7 @@ class SessionRecord:
     events_left_out: int = 0            # that happened and are not kept
     commands_left_out: int = 0          # that were given and are not kept
     discretion: Discretion = field(default_factory=Discretion, compare=False)
+    called: str = "session"             # or "delivery"
 
     @property
     def verbs(self) -> list[str]:
@@ -158,7 +160,7 @@ class SessionRecord:
 
     def __repr__(self) -> str:
         state = self.end if self.ended is not None else "open"
-        return f"<session {self.number}, {self.protocol}: {' '.join(self.verbs)}; {state}>"
+        return f"<{self.called} {self.number}, {self.protocol}: {' '.join(self.verbs)}; {state}>"
 
     def copy(self) -> SessionRecord:
         """Return what is there now, which does not change any more."""
@@ -223,8 +225,9 @@ class Records:
 
     def __init__(self, seconds: Callable[[], float], *, kept_octets: int = KEPT_OCTETS,
                  kept_events: int | None = KEPT_EVENTS, kept_commands: int = KEPT_COMMANDS,
-                 kept_in_all: int = KEPT_IN_ALL) -> None:
+                 kept_in_all: int = KEPT_IN_ALL, called: str = "session") -> None:
         self._seconds = seconds
+        self._called = called                   # what one record is
         self._kept_octets = kept_octets         # of one session
         self._kept_events = kept_events
         self._kept_commands = kept_commands
@@ -244,7 +247,7 @@ class Records:
         """Return a record for a new connection."""
         self._count += 1
         self._make_room()
-        record = SessionRecord(self._count, protocol, "", self._seconds())
+        record = SessionRecord(self._count, protocol, "", self._seconds(), called=self._called)
         self._sessions.append(record)
         self._tell(record, None)
         return record
@@ -265,20 +268,22 @@ class Records:
         record.commands.append(command)
 
     def note(self, record: SessionRecord, who: str, octets: bytes = b"", text: str = "",
-             faults: tuple[str, ...] = (), secret: Span | None = None) -> Event:
+             faults: tuple[str, ...] = (), secret: Span | None = None, content: bool = False) -> Event:
         """Add an event to a record, and return it.
 
         What looks like a secret is known to be one; `secret` says of more of the octets that they are. Octets
-        may come in any pieces.
+        may come in any pieces. `content`: they are of a message, in which nothing looks like a secret.
         """
         spans: tuple[Span, ...] = ()
         if who == "C":
-            spans = record.discretion.heard(octets, in_exchange=secret is not None and secret[0] == 0)
+            spans = tuple(record.discretion.found(octets)) if content else record.discretion.heard(
+                octets, in_exchange=secret is not None and secret[0] == 0)
             record.octets_heard += len(octets)
         elif who == "S":
             spans = record.discretion.said(octets)
             record.octets_said += len(octets)
-        room = max(0, self._kept_octets - record.octets_kept)
+        most = self._kept_octets // 4 if content else self._kept_octets     # what is said of it is kept
+        room = max(0, most - record.octets_kept)
         if len(octets) > room:
             record.octets_left_out += len(octets) - room
             octets = octets[:room]

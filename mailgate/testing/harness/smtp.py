@@ -10,10 +10,11 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from mailgate.assembly.listeners import lmtp_policy
 from mailgate.errors import (
@@ -31,6 +32,7 @@ from mailgate.lmtp.content import Content
 from mailgate.lmtp.policy import LmtpPolicy
 from mailgate.lmtp.transaction import Transaction
 from mailgate.net.factory import ServerFactory
+from mailgate.testing.harness.deliveries import Conversation, Recorded
 from mailgate.testing.harness.twisted_smtp import ESMTP
 from mailgate.wire.headers import received_line
 
@@ -40,7 +42,8 @@ COMMAND, DATA = "COMMAND", "DATA"   # twisted.mail.smtp's names for what a line 
 log = Logger()
 
 
-class SMTPConnection(ESMTP):
+@implementer(IHandshakeListener)
+class SMTPConnection(Recorded, ESMTP):
     """One connection. Greeting, EHLO, STARTTLS and QUIT are Twisted's; what carries mail is ours."""
 
     MAX_LENGTH = LINE_OCTETS
@@ -53,6 +56,8 @@ class SMTPConnection(ESMTP):
         super().__init__(contextFactory=factory.tls)
         self.factory = factory
         self.host = factory.hostname
+        self.talk = Conversation(factory.harness.deliveries, factory.shown_as, replies_each=False,
+                                 line_end=self.delimiter)
         self._transaction: Transaction | None = None
         self._content: Content | None = None
         self._delivery: IDelivery | None = None
@@ -67,12 +72,18 @@ class SMTPConnection(ESMTP):
 
     def connectionMade(self) -> None:
         """Greet."""
+        self.begin_record()
         self._heard = self.factory.clock.seconds()
         self.factory.idle.add(self)
         super().connectionMade()
 
+    def handshakeCompleted(self) -> None:
+        """TLS stands."""
+        self.talk.in_tls(self.transport)
+
     def dataReceived(self, data: bytes) -> None:
         """Take octets."""
+        self.talk.hear(data)
         self._deaf = False
         self._heard = self.factory.clock.seconds()
         super().dataReceived(data)
@@ -89,6 +100,7 @@ class SMTPConnection(ESMTP):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget a message that was not all there."""
+        self.end_record(reason)
         self._forget()
         self._over = True
         self.factory.ended(self)
@@ -102,16 +114,18 @@ class SMTPConnection(ESMTP):
             if now - self._heard >= policy.idle_seconds + policy.progress_seconds:
                 self.cut()
         elif now - self._heard >= policy.idle_seconds:
-            self.transport.write(replies.IDLE_TOO_LONG)
+            self._write(replies.IDLE_TOO_LONG)
             self.dismiss()
 
     def dismiss(self) -> None:
         """Close when all is out."""
+        self.closes()
         self._over = True
         self.transport.loseConnection()
 
     def cut(self) -> None:
         """Close at once."""
+        self._how = self._how or "cut by the server"
         self._over = True
         self.transport.abortConnection()
 
@@ -147,7 +161,10 @@ class SMTPConnection(ESMTP):
 
     def ext_STARTTLS(self, rest: bytes) -> None:
         """Begin TLS; the client introduces itself anew inside (RFC 3207 section 4.2)."""
+        before = self.startedTLS
         super().ext_STARTTLS(rest)
+        if self.startedTLS and not before:
+            self.talk.begin_tls()
         if self.startedTLS:
             self._forget()
             self._helo = (None, self._helo[1])
@@ -172,7 +189,7 @@ class SMTPConnection(ESMTP):
             return
         self._transaction = Transaction(sender, utf8=options.utf8,
                                         most_recipients=self.factory.policy.recipients)
-        self.transport.write(replies.SENDER_OK)
+        self._write(replies.SENDER_OK)
 
     def do_RCPT(self, rest: bytes) -> None:
         """Add a recipient, once the router knows it."""
@@ -188,7 +205,7 @@ class SMTPConnection(ESMTP):
             self._refuse(fault)
             return
         if known:
-            self.transport.write(replies.RECIPIENT_OK)
+            self._write(replies.RECIPIENT_OK)
         else:
             self.factory.router.route(path).addCallbacks(
                 lambda target: self._accept(transaction, path, target),
@@ -215,7 +232,7 @@ class SMTPConnection(ESMTP):
             else self._helo[1], recipient=transaction.only_path))
         self._delivery = factory.store.deliver()
         self.mode = DATA
-        self.transport.write(replies.GO_AHEAD)
+        self._write(replies.GO_AHEAD)
 
     def state_DATA(self, line: bytes) -> None:
         """Take a line of the message, or its end."""
@@ -248,15 +265,20 @@ class SMTPConnection(ESMTP):
     def do_RSET(self, rest: bytes) -> None:
         """Forget the transaction."""
         self._forget()
-        self.transport.write(replies.OK)
+        self._write(replies.OK)
 
     def do_NOOP(self, rest: bytes) -> None:
         """Nothing."""
-        self.transport.write(replies.OK)
+        self._write(replies.OK)
 
     def do_VRFY(self, rest: bytes) -> None:
         """Tell nothing: RCPT will."""
-        self.transport.write(replies.CANNOT_VERIFY)
+        self._write(replies.CANNOT_VERIFY)
+
+    def do_QUIT(self, rest: bytes) -> None:
+        """Take leave."""
+        self.closes()
+        super().do_QUIT(rest)
 
     # Inside -----------------------------------------------------------------------------------
 
@@ -273,7 +295,16 @@ class SMTPConnection(ESMTP):
     def _say(self, octets: bytes) -> None:
         """Answer what may have taken time: the client may be gone."""
         if not self._over:
-            self.transport.write(octets)
+            self._write(octets)
+
+    def sendLine(self, line: bytes) -> None:
+        """Send a line of Twisted's making."""
+        self._write(line + b"\r\n")
+
+    def _write(self, octets: bytes) -> None:
+        """Send octets: there is no other way out."""
+        self.talk.say(octets)
+        self.transport.write(octets)
 
     def _broken(self, failure: Failure) -> None:
         log.failure("an SMTP connection of the harness has failed", failure)
@@ -281,7 +312,13 @@ class SMTPConnection(ESMTP):
 
 
 class SMTPFactory(ServerFactory):
-    """Makes connections. `clock` tells seconds since 1970."""
+    """Makes connections. `clock` tells seconds since 1970.
+
+    Its `harness` keeps records of them; `shown_as` is the protocol that these have.
+    """
+
+    harness: Any
+    shown_as = "smtp"
 
     def __init__(self, store: IMaildropStore, router: IRouter, *, hostname: str, policy: LmtpPolicy,
                  clock: IReactorTime, tls: Any = None) -> None:

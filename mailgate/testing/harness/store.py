@@ -87,6 +87,10 @@ class HarnessStore(MemoryStore):
         opened: Any = super()._open(admission)
         return HarnessMaildrop(self, opened._drop, opened._lease)
 
+    def has_maildrop(self, name: str) -> bool:
+        """Whether something was put in, or a session opened it."""
+        return fold(name) in self._shared.maildrops
+
     def octets_of(self, maildrop: str) -> dict[bytes, bytes]:
         """Return each message's octets (CRLF line ends, not byte-stuffed) by its unique-id."""
         drop = self._shared.maildrops.get(fold(maildrop), Rows())

@@ -26,6 +26,7 @@ from mailgate.testing.trouble.places import place, spot, spots
 from mailgate.testing.trouble.replies import parted, text_lines
 
 MOST_PIECES = 100_000       # of one reply; the rest leaves in one
+APART_PIECES = 500          # of one reply at its beginning, and at its end, that leave 10 ms apart
 
 
 def octets_of(steps: Iterable[Step]) -> bytes:
@@ -121,7 +122,14 @@ def _split(occasion: Occasion, steps: list[Step]) -> list[Step]:
             yield at
 
     found = [at for _, at in zip(range(MOST_PIECES), offsets(), strict=False)]
-    return parted_at(steps, found, Gap())
+    return hastened(parted_at(steps, found, Gap()))
+
+
+def hastened(steps: list[Step]) -> list[Step]:
+    """Return steps that end many segments: those in the middle follow each other at once."""
+    gaps = [at for at, step in enumerate(steps) if isinstance(step, Gap)]
+    middle = set(gaps[APART_PIECES:-APART_PIECES])
+    return [Gap(brief=True) if at in middle else step for at, step in enumerate(steps)] if middle else steps
 
 
 def _join(occasion: Occasion, steps: list[Step]) -> list[Step]:
@@ -169,7 +177,8 @@ KINDS = (
     Kind("cut",
          "Ends a segment at a place in the reply: within the nth line end unless told otherwise, or at "
          "every nth such place.", {**place("crlf"), "every": (values.whole(0), 0)}, deliver=_cut),
-    Kind("split", "Sends the reply in segments of the given octets, which are taken in turn or at random.",
+    Kind("split", "Sends the reply in segments of the given octets, which are taken in turn or at random. Of "
+         "more than a thousand only the first and the last 500 are kept apart for 10 ms.",
          {"sizes": (values.several(values.whole(1), "octets of segments (or of all)"), (1,)),
           "random": (values.switch, False)}, deliver=_split, check=_has_octets),
     Kind("join",

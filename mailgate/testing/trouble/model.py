@@ -165,6 +165,8 @@ class Pause:
 class Gap:
     """Let what comes next arrive in a segment of its own."""
 
+    brief: bool = False         # the client has to be quick to find them apart
+
 
 @dataclass(frozen=True)
 class Hold:

@@ -44,7 +44,7 @@ def served() -> tuple[Server, str, int]:
 
 
 def request(method: str, path: str, body: Any = None, *, headers: dict[str, str | None] | None = None,
-            seconds: float = 20) -> Reply:
+            seconds: float = 60) -> Reply:
     """Ask the API. `path` is below the prefix; a body is written as JSON, unless it is octets."""
     _, token, port = served()
     sent: dict[str, str | None] = {"Authorization": f"Bearer {token}"}
@@ -76,7 +76,7 @@ class ApiCase(SynchronousTestCase):
 
     def client(self, name: str = "mrose", password: str = "secret") -> poplib.POP3:
         """Return a client that has logged in."""
-        client = poplib.POP3(*self.server.pop3, timeout=20)
+        client = poplib.POP3(*self.server.pop3, timeout=60)
         self.addCleanup(client.close)
         client.user(name)
         client.pass_(password)

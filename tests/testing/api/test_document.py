@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import smtplib
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -47,11 +48,15 @@ WALK: tuple[tuple[str, str, Any, str], ...] = (
     ("PUT", "/scenario", {"name": "mine", "fault": [{"do": "error", "command": "TOP", "session": [8]}]}, ""),
     ("PUT", "/scenario", b'[[fault]]\ndo = "error"\ncommand = "TOP"\n', "application/toml"),
     ("GET", "/scenario", None, ""),
-    ("LOGIN", "", None, ""),        # a client comes and goes
+    ("LOGIN", "", None, ""),        # clients come and go
     ("GET", "/sessions", None, ""),
     ("GET", "/sessions/latest?wait=ended", None, ""),
     ("GET", "/sessions/1/events", None, ""),
     ("GET", "/sessions/1/transcript", None, ""),
+    ("GET", "/deliveries", None, ""),
+    ("GET", "/deliveries/latest?wait=ended", None, ""),
+    ("GET", "/deliveries/1/events", None, ""),
+    ("GET", "/deliveries/1/transcript", None, ""),
     ("GET", "/clock", None, ""),
     ("PUT", "/clock", {"held": True}, ""),
     ("POST", "/clock/advance", {"seconds": 1}, ""),
@@ -90,6 +95,8 @@ class DocumentTests(ApiCase):
                 client = self.client()
                 client.retr(1)
                 client.quit()
+                with smtplib.LMTP(*self.server.lmtp, timeout=20) as sender:
+                    sender.noop()
                 continue
             path = path.replace("{scenario}", self.a_scenario())
             template, operation = self.operation(method, path)

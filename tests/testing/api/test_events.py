@@ -25,7 +25,7 @@ class Watcher:
     """One who watches: a WebSocket of his own over a plain socket."""
 
     def __init__(self, port: int, target: str, headers: dict[str, str]) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 20)
+        self.socket = socket.create_connection(("127.0.0.1", port), 60)
         self._connection = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         self._events: list[Any] = []
         self._text = ""

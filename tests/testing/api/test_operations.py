@@ -257,12 +257,12 @@ class SessionTests(ApiCase):
         self.server.clock.hold()
         answers: list[Reply] = []
         waiting = threading.Thread(target=lambda: answers.append(
-            request("GET", "/sessions/1?wait=ended&timeout=20")))
+            request("GET", "/sessions/1?wait=ended&timeout=60")))
         waiting.start()
         client = self.client()
         self.assertEqual(answers, [])
         client.quit()
-        waiting.join(20)
+        waiting.join(60)
         self.assertEqual([one.json["end"] for one in answers], ["QUIT"])
 
     def test_waiting_in_vain(self) -> None:
@@ -279,14 +279,14 @@ class SessionTests(ApiCase):
     def test_waiting_until_idle(self) -> None:
         """It is idle once as many sessions as are wanted have been, and none is open."""
         self.filled()
-        self.assertEqual(self.ask(200, "GET", "/sessions?wait=idle&timeout=20").json["count"], 0)
+        self.assertEqual(self.ask(200, "GET", "/sessions?wait=idle&timeout=60").json["count"], 0)
         answers: list[Reply] = []
         waiting = threading.Thread(target=lambda: answers.append(
-            request("GET", "/sessions?wait=idle&least=2&timeout=20")))
+            request("GET", "/sessions?wait=idle&least=2&timeout=60")))
         waiting.start()
         self.client().quit()
         self.client().quit()
-        waiting.join(20)
+        waiting.join(60)
         self.assertEqual([[one["end"] for one in reply.json["sessions"]] for reply in answers],
                          [["QUIT", "QUIT"]])
 

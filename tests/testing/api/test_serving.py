@@ -7,11 +7,11 @@ import http.client
 import socket
 import subprocess
 import sys
-import time
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.testing import Server
@@ -38,7 +38,7 @@ class ServeTests(SynchronousTestCase):
             url, token = server.serve_api()
             self.assertNotEqual(token, other.serve_api()[1])
             place = urlsplit(url)
-            kept = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
+            kept = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
             kept.request("GET", f"{place.path}/clock", headers={"Authorization": f"Bearer {token}"})
             self.assertEqual(len(kept.getresponse().read()) > 0, True)
             stream = kept.sock
@@ -64,7 +64,7 @@ class ServeTests(SynchronousTestCase):
                 one = socket.socket()
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 self.addCleanup(one.close)
-                one.settimeout(20)
+                one.settimeout(60)
                 one.connect((place.hostname, place.port))
                 one.sendall(("\r\n".join([f"GET {place.path}{path} HTTP/1.1", f"Host: {place.netloc}",
                                           f"Authorization: Bearer {token}", *more]) + end).encode())
@@ -83,7 +83,8 @@ class ServeTests(SynchronousTestCase):
             for one in standing:
                 until_the_end(one)
             until_the_end(slow)
-            time.sleep(0.6)
+            server._thread.call(deferLater, reactor := server._thread.reactor, site.FAREWELL_SECONDS)
+            server._thread.call(deferLater, reactor, 0)     # the cut was asked for before, and is made by now
             self.assertLess(until_the_end(lazy), 15_000_000)
             self.assertEqual(server.problems, [])
 

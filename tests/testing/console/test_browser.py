@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import poplib
+import smtplib
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,11 +13,12 @@ from mailgate.testing.api.site import Web
 from mailgate.testing.console.pages import Console
 from mailgate.testing.server import Server
 from tests.browser import DESKTOP, PHONE, BrowserTestCase, problems_of, stop_browser, tabbed
+from tests.ports import held_port
 
 TOKEN = "the-token-of-this-test-0123456789"
 LARGE = 5_000_000
-VIEWS = ("#/sessions", "#/sessions/1", "#/mail", "#/mail/mrose", "#/compose", "#/faults", "#/scenarios",
-         "#/accounts")
+VIEWS = ("#/sessions", "#/sessions/1", "#/deliveries", "#/deliveries/1", "#/mail", "#/mail/mrose",
+         "#/compose", "#/faults", "#/scenarios", "#/accounts")
 
 # What mail has been seen to try. Each asks for elsewhere.invalid, or leaves a mark, if it works.
 HOSTILE = """
@@ -98,16 +100,25 @@ class ConsoleTestCase(BrowserTestCase):
         return page
 
     def go(self, page: Any, view: str) -> None:
-        page.evaluate("(hash) => { location.hash = hash }", view)
+        # the heading that has the focus may be that of the view before
+        page.evaluate("""(hash) => {
+          if (location.hash !== hash) document.activeElement.blur();
+          location.hash = hash;
+        }""", view)
         page.wait_for_function("(hash) => location.hash === hash && document.activeElement.matches('h1, h2')",
                                arg=view)
 
     def client(self, name: str = "mrose") -> poplib.POP3:
-        client = poplib.POP3("127.0.0.1", self.harness.listener("pop3").address[1], timeout=10)
+        client = poplib.POP3("127.0.0.1", self.harness.listener("pop3").address[1], timeout=60)
         self.addCleanup(client.close)
         client.user(name)
         client.pass_("secret")
         return client
+
+    def send(self) -> None:
+        """Have a client bring mail that nobody wants."""
+        with smtplib.SMTP(*self.server.smtp, timeout=60) as client:
+            client.docmd("MAIL", "FROM:<nobody>")
 
     def fill(self) -> None:
         """Have one of everything."""
@@ -124,9 +135,9 @@ class ShowingTests(ConsoleTestCase):
     def test_as_it_happens(self) -> None:
         """From the empty page, which says where to connect, to a transcript that grows with each command."""
         page = self.open()
+        page.wait_for_selector("text=No sessions yet")
         address = f"127.0.0.1:{self.harness.listener('pop3').address[1]}"
         self.assertIn(address, page.inner_text("main"))
-        self.assertIn("No sessions yet", page.inner_text("main"))
         self.assertNotIn(TOKEN, page.url)                           # it is out of the address, and of history
         self.call(self.harness.add_account, "mrose", "secret")
         self.call(self.harness.add_message, "mrose", b"Subject: <b>one</b>\r\n\r\nhello\r\n")
@@ -166,23 +177,25 @@ class ShowingTests(ConsoleTestCase):
     def test_comes_back(self) -> None:
         """A connection that is lost is told, tried again by itself, and nothing is missed."""
         self.fill()
+        self.serve(held_port(self))
         page = self.open()
         self.call(self.web.stop)
         page.wait_for_selector("#link[data-state=lost]")
-        self.assertTrue(page.is_visible("text=The connection to the harness is lost"))
+        page.wait_for_selector("text=The connection to the harness is lost")
         self.client().quit()
         self.serve(self.port)
         page.wait_for_selector("#link[data-state=live]")
         page.wait_for_selector("#session-1 >> text=mrose")
         self.client()
         page.wait_for_selector("#session-2 >> text=mrose")
-        self.complaints[:] = [one for one in self.complaints if "ERR_CONNECTION_REFUSED" not in one
-                              and "closed before the connection" not in one]
+        ends = "net::ERR_CONNECTION_", "net::ERR_EMPTY_RESPONSE", "closed before the connection"
+        self.complaints[:] = [one for one in self.complaints if not any(words in one for words in ends)]
 
     def test_every_view(self) -> None:
         """Phone and desktop, light and dark: nothing cut off, unnamed or too faint; all is reached by Tab."""
         self.fill()
         self.client().quit()
+        self.send()
         self.call(self.harness.trouble.add, _fault("close", command="RETR", at=30))
         letters = [f"#/mail/mrose/{one}" for one in self.unique_ids()]
         for size, scheme in ((PHONE, "dark"), (DESKTOP, "light")):
@@ -195,6 +208,16 @@ class ShowingTests(ConsoleTestCase):
                     reached = tabbed(page)
                     self.assertGreater(len(reached), 12, view)
                     self.assertEqual(reached[0], "#/sessions")
+
+
+    def test_deliveries(self) -> None:
+        """From the empty list, which says where to send to, to what was said, without asking again."""
+        page = self.open("#/deliveries")
+        self.assertIn(f"127.0.0.1:{self.server.smtp[1]}", page.inner_text("main"))
+        self.send()
+        page.click("text=#1 smtp >> xpath=ancestor::a")
+        page.wait_for_selector(".transcript >> text=MAIL FROM:<nobody>")
+        page.wait_for_selector(".overview .badge >> text=QUIT")
 
 
 class DoingTests(ConsoleTestCase):
@@ -316,7 +339,7 @@ class HostileTests(ConsoleTestCase):
         page = self.open()
         self.look_through(page, unique_id)
         frame = page.frame_locator("iframe.frame")
-        self.assertIn("the end of it", frame.locator("body").inner_text())
+        frame.locator("text=the end of it").wait_for()
         self.assertEqual(frame.locator(
             "a[href], form, script, link, meta[http-equiv], base, iframe, object").count(), 0)
         frame.locator("a").first.click()
@@ -337,9 +360,12 @@ class HostileTests(ConsoleTestCase):
             page = self.open()
             self.look_through(page, unique_id)
             page.wait_for_timeout(300)
+            self.expect("Content Security Policy", "sandbox")
         self.assertIsNone(page.evaluate("window.marked ?? null"))
         self.assertTrue(page.url.startswith(self.web.url))
-        self.expect("Content Security Policy", "sandbox")
+        page.context.close()        # what else was blocked may be told late
+        self.complaints[:] = [one for one in self.complaints if "Content Security Policy" not in one
+                              and "sandbox" not in one]
         self.complaints[:] = [one for one in self.complaints if "ERR_BLOCKED_BY_CSP" not in one
                               and "violates the following" not in one and "asks elsewhere" not in one]
         self.assertEqual(self.trapped(), 0)
@@ -359,7 +385,7 @@ class HostileTests(ConsoleTestCase):
 
 class RefusalTests(ConsoleTestCase):
     def ask(self, method: str, path: str, **headers: str) -> tuple[int, http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         self.addCleanup(connection.close)
         connection.request(method, path, headers={
             name.replace("_", "-"): value.replace("PORT", str(self.port)) for name, value in headers.items()})

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailgate.testing.memory import Talker
+from mailgate.testing.trouble.delivery import APART_PIECES, hastened, octets_of, parted_at
+from mailgate.testing.trouble.model import Gap, Octets
 from tests.testing.trouble.scene import LIST, NOOP, PASS, QUIT, RETR_1, RETR_2, STAT, UIDL, USER, FaultCase
 
 OFFSETS = st.integers(0, len(RETR_1) + 5)
@@ -226,6 +228,19 @@ class SegmentTests(FaultCase):
         client = self.log_in()
         with self.fault("split", sizes=[1, 4]):
             self.assertEqual(self.segments(client, b"STAT\r\n"), [STAT[:1], STAT[1:5], STAT[5:6], STAT[6:]])
+
+    def test_split_of_much(self) -> None:
+        """Of many segments those at the beginning and at the end are kept apart, the others leave in turn."""
+        steps = hastened(parted_at([Octets(b"x" * 1200)], range(1, 1200), Gap()))
+        self.assertEqual([step.brief for step in steps if isinstance(step, Gap)],
+                         [False] * APART_PIECES + [True] * 199 + [False] * APART_PIECES)
+        self.assertEqual(octets_of(steps), b"x" * 1200)
+        self.server.maildrop("mrose").clear()
+        self.server.maildrop("mrose").add(b"x" * 1500)
+        client = self.log_in()
+        with self.fault("split", sizes=[1], command="RETR"):
+            pieces = self.segments(client, b"RETR 1\r\n")
+        self.assertEqual((len(pieces), b"".join(pieces)[-7:]), (len(b"".join(pieces)), b"xx\r\n.\r\n"))
 
     def test_split_at_random(self) -> None:
         """By chance, of the sizes given, and the same again in another run."""

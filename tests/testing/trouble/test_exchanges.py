@@ -286,7 +286,7 @@ class OAuthTests(ExchangeCase):
         fetched = subprocess.run(
             [curl, "-sS", "--ssl-reqd", "--cacert", server.ca_file, "-u", "mrose:", "--oauth2-bearer",
              "token", f"pop3://localhost:{server.pop3[1]}/1"],
-            capture_output=True, check=False, timeout=10, text=True)
+            capture_output=True, check=False, timeout=60, text=True)
         self.assertEqual(fetched.returncode, 67, fetched.stderr)
         self.assertIn("AUTH", server.session.verbs)
 
@@ -348,5 +348,5 @@ class ClientTests(SynchronousTestCase):
         server.fault("mechanisms", only=["PLAIN"])
         fetched = subprocess.run(
             [curl, "-sS", "-u", "mrose:secret", f"pop3://localhost:{server.pop3[1]}/1"], capture_output=True,
-            check=False, timeout=10)
+            check=False, timeout=60)
         self.assertEqual((fetched.returncode, fetched.stdout), (0, BODY), fetched.stderr)

@@ -6,6 +6,7 @@ import { Live, showLink } from "./live.js";
 import { askForToken } from "./signin.js";
 import { API, state } from "./state.js";
 import { sessionsView } from "./sessions.js";
+import { deliveriesView } from "./deliveries.js";
 import { mailView } from "./mail.js";
 import { composeView } from "./compose.js";
 import { faultsView } from "./faults.js";
@@ -14,8 +15,8 @@ import { accountsView } from "./accounts.js";
 
 const SESSION = "/console/session";
 const LOOK_EVERY = 3000;        // milliseconds
-const VIEWS = { sessions: sessionsView, mail: mailView, compose: composeView, faults: faultsView,
-  scenarios: scenariosView, accounts: accountsView };
+const VIEWS = { sessions: sessionsView, deliveries: deliveriesView, mail: mailView, compose: composeView,
+  faults: faultsView, scenarios: scenariosView, accounts: accountsView };
 const place = document.getElementById("view");
 let current = null;             // the view that is shown: { news(notice), again() }
 let shownAs = "";
@@ -185,9 +186,10 @@ const LOADS = {
   scenario: () => state.loadTrouble(),
   clock: async () => setClock(await call("GET", `${API}/clock`)),
   sessions: () => state.loadSessions(),
+  deliveries: () => state.loadDeliveries(),
 };
 // by the first word of the path in the API that something was done to
-const SAME = { accounts: ["maildrops"], maildrops: ["maildrops"], faults: ["faults"],
+const SAME = { accounts: ["maildrops"], deliveries: ["deliveries"], maildrops: ["maildrops"], faults: ["faults"],
   scenario: ["scenario"], clock: ["clock"], reset: Object.keys(LOADS) };
 
 function onMessage(notice) {

@@ -4,12 +4,13 @@ import { call } from "./api.js";
 
 export const API = "/api/v1";
 const MOST_SESSIONS = 200;
-const MOST_EVENTS = 2000;       // of one session, that are kept here
+export const MOST_EVENTS = 2000;       // of one session, that are kept here
 
 class State {
   constructor() {
     this.server = null;
     this.sessions = new Map();  // by number
+    this.deliveries = [];       // the latest
     this.accounts = [];
     this.maildrops = [];        // those of accounts that hold nothing, too
     this.faults = [];
@@ -21,6 +22,12 @@ class State {
     const after = Math.max(0, counted.count - MOST_SESSIONS);
     const found = counted.count ? await call("GET", `${API}/sessions?after=${after}&limit=${MOST_SESSIONS}`) : counted;
     this.sessions = new Map(found.sessions.map((one) => [one.number, one]));
+  }
+
+  async loadDeliveries() {
+    const { count } = await call("GET", `${API}/deliveries?limit=1`);
+    const after = Math.max(0, count - MOST_SESSIONS);
+    this.deliveries = (await call("GET", `${API}/deliveries?after=${after}&limit=${MOST_SESSIONS}`)).deliveries;
   }
 
   async loadMail() {
