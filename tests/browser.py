@@ -12,6 +12,7 @@ Whatever a page throws or complains of fails its test at the end. So does a conn
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from tests.needs import needs, unavailable
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
              "--disable-sync", "--no-first-run", "--disable-quic"]
-WAIT_MS = 10_000
+WAIT_MS = 60_000       # for what takes moments: the machine may be busy
 PHONE, DESKTOP = (360, 780), (1440, 900)
 
 
@@ -40,7 +41,8 @@ class Browser:
         to_trap = (f"--host-resolver-rules=MAP *.invalid 127.0.0.1:{self._trap.getsockname()[1]}, "
                    "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         self._driver = sync_playwright().start()
-        self.chromium: Any = self._driver.chromium.launch(executable_path=program, args=[*ARGUMENTS, to_trap])
+        self.chromium: Any = self._driver.chromium.launch(
+            executable_path=program, args=[*ARGUMENTS, to_trap], timeout=WAIT_MS)
 
     def trapped(self) -> int:
         """Return how many connections to elsewhere there were since the last call."""
@@ -76,6 +78,7 @@ class BrowserTestCase(SynchronousTestCase):
             _browser.append(Browser())
         self.complaints: list[str] = []     # of pages; what a test expects it takes out
         self.asked: list[str] = []          # addresses
+        self._latest: Any = None            # page; while it is waited for, whatever happens is heard
         _browser[0].trapped()
         self.addCleanup(self._judge)
 
@@ -93,7 +96,7 @@ class BrowserTestCase(SynchronousTestCase):
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, reduced_motion=motion)
         context.set_default_timeout(WAIT_MS)
         self.addCleanup(context.close)
-        page = context.new_page()
+        page = self._latest = context.new_page()
         page.on("console", lambda message: message.type in ("error", "warning") and self.complaints.append(
             message.text))
         page.on("pageerror", lambda fault: self.complaints.append(f"thrown: {fault}"))
@@ -113,8 +116,11 @@ class BrowserTestCase(SynchronousTestCase):
             self.complaints.append(f"asks elsewhere: {address}")
 
     def expect(self, *words: str) -> None:
-        """Take complaints out that have to be there: at least one with each of these words."""
+        """Take complaints out that have to come: at least one with each of these words."""
         for word in words:
+            until = time.monotonic() + WAIT_MS / 1000
+            while not any(word in one for one in self.complaints) and time.monotonic() < until:
+                self._latest.wait_for_timeout(20)
             self.assertTrue([one for one in self.complaints if word in one], (word, self.complaints))
         self.complaints[:] = [one for one in self.complaints if not any(word in one for word in words)]
 

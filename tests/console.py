@@ -107,7 +107,8 @@ class Shell:
         """End the shell, and every service whose pid stands in a `*.pid` file of the folder."""
         assert self._process.stdin is not None and self._process.stdout is not None
         for file in self.folder.rglob("*.pid"):
-            subprocess.run(["kill", file.read_text().strip()], check=False)
+            with contextlib.suppress(FileNotFoundError):    # of one that is just ending
+                subprocess.run(["kill", file.read_text().strip()], check=False)
         self._kill(signal.SIGTERM)
         self._process.stdin.close()
         self._process.stdout.close()

@@ -22,7 +22,8 @@ from urllib.parse import quote
 from mailgate.auth.schemes import hash_password
 from mailgate.testing.certificates import Authority
 from tests.needs import needs
-from tests.services import wait_for
+from tests.ports import hold
+from tests.services import stands_still, wait_for
 
 SUFFIX = "dc=example,dc=org"
 PEOPLE = f"ou=people,{SUFFIX}"
@@ -121,7 +122,8 @@ class Slapd:
         self._configuration = self.folder / "slapd.conf"
         self._configuration.write_text(_CONFIGURATION.format(
             folder=self.folder, suffix=SUFFIX, reader=READER, security=security))
-        self._ports = _free_ports(2)
+        self._holders = [hold() for _ in range(2)]      # while it is stopped, too
+        self._ports = [holder.getsockname()[1] for holder in self._holders]
         self.ldap = f"ldap://127.0.0.1:{self._ports[0]}"
         self.ldaps = f"ldaps://127.0.0.1:{self._ports[1]}"
         self.ldapi = "ldapi://" + quote(str(self.folder / "socket"), safe="")
@@ -159,8 +161,8 @@ class Slapd:
         """Let it stand still; the system goes on to take connections for it."""
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGSTOP)
-        state = Path(f"/proc/{self.process.pid}/stat")
-        wait_for(lambda: state.read_text().rpartition(")")[2].split()[0] in "Tt", "slapd to stand still")
+        pid = self.process.pid
+        wait_for(lambda: stands_still(pid), "slapd to stand still")
 
     def resume(self) -> None:
         """Let it go on."""
@@ -175,6 +177,8 @@ class Slapd:
     def remove(self) -> None:
         """Stop it, and remove its folder."""
         self.stop()
+        for holder in self._holders:
+            holder.close()
         shutil.rmtree(self.folder)
 
     def _answers(self) -> bool:
@@ -185,15 +189,3 @@ class Slapd:
                 if probe.connect_ex(("127.0.0.1", port)):
                     return False
         return (self.folder / "socket").exists()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody has at the moment: slapd takes only numbers."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

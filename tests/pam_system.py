@@ -20,13 +20,13 @@ UIDS = {"alice": 2001, "bob": 2002, "locked": 2003, "expired": 2004, "aged": 200
 _UNIX = "auth required pam_unix.so\naccount required pam_unix.so\n"
 _TROUBLE = """\
 auth [success=ignore default=die] pam_exec.so {folder}/trouble
-auth required pam_faildelay.so delay=5000000
+auth required pam_faildelay.so delay=60000000
 """ + _UNIX
 _SCRIPT = """\
 #!/bin/sh
 echo "$PAM_USER $PAM_RHOST $PAM_TTY $PAM_SERVICE $PAM_TYPE" >> {folder}/seen
 case "$PAM_USER" in
-slow) sleep 5 ;;
+slow) while ! [ -e {folder}/go ]; do sleep 0.05; done ;;
 hang) sleep 1000 ;;
 crash) kill -SEGV $PPID ;;
 esac
@@ -37,8 +37,8 @@ exit 0
 class System:
     """A folder with passwd, shadow, group and pam.d; `inside` is the command line in front of a program.
 
-    Services: `mailgate` (pam_unix), `trouble` (the same after a program that sleeps, hangs or crashes
-    for the users of such names, and a pam_faildelay of five seconds), `nomodule`. All have one password.
+    Services: `mailgate` (pam_unix), `trouble` (the same after a program that waits for `go`, hangs or
+    crashes for the users of such names, and a pam_faildelay of a minute), `nomodule`. All have one password.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,6 +71,10 @@ class System:
     def seen(self) -> list[str]:
         """What the program of the service `trouble` was told: user, host, terminal, service, phase."""
         return (self.folder / "seen").read_text().splitlines()
+
+    def go(self) -> None:
+        """Let the program of the service `trouble` go on that waits for the user `slow`."""
+        (self.folder / "go").touch()
 
     @property
     def inside(self) -> list[str]:

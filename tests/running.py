@@ -16,6 +16,7 @@ from unittest import TestCase
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
 PATIENCE_SECONDS = 60       # for what takes one: the machine may be busy
+LIFE_SECONDS = 300          # of a service, whatever a test does with it
 
 CONFIGURATION = """\
 hostname = "mail.example.org"
@@ -59,12 +60,13 @@ class Twistd:
     def __init__(self, case: TestCase, *arguments: str | Path, cwd: Path,
                  command: tuple[str | Path, ...] = (BIN / "twistd",), **options: Any) -> None:
         self.log: list[str] = []
+        self._errors = ""
         self.cwd = cwd
         self.process = subprocess.Popen(
             [*command, "-n", "--pidfile=", "mailgate", *arguments], cwd=cwd, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             **{"env": environment(), **options})
-        self._watchdog = threading.Timer(PATIENCE_SECONDS, self.process.kill)
+        self._watchdog = threading.Timer(LIFE_SECONDS, self.process.kill)
         self._watchdog.start()
         case.addCleanup(self._clean_up)
 
@@ -93,10 +95,13 @@ class Twistd:
 
     def finish(self) -> tuple[int, str]:
         """Wait for its end; return exit code and what it wrote to standard error."""
-        out, err = self.process.communicate()
+        assert self.process.stdout is not None and self.process.stderr is not None
+        if not self.process.stderr.closed:
+            with self.process:
+                self.log += self.process.stdout     # `communicate` would miss what `wait_for` has read ahead
+                self._errors = self.process.stderr.read()
         self._watchdog.cancel()
-        self.log.append(out)
-        return self.process.returncode, err
+        return self.process.returncode, self._errors
 
 
 def leases(folder: Path) -> list[tuple[Any, ...]]:

@@ -162,7 +162,7 @@ class Service:
     def pause(self) -> None:
         """Stop all its threads where they are (SIGSTOP)."""
         os.kill(self.pid, signal.SIGSTOP)
-        wait_for(lambda: self._state() in "TZX", "the service to stand still")
+        wait_for(lambda: stands_still(self.pid), "the service to stand still")
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
@@ -179,10 +179,6 @@ class Service:
     def _ready_or_over(self) -> bool:
         return self._ready() or self.process.poll() is not None
 
-    def _state(self) -> str:
-        """Return the letter of proc(5) for the process's state."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-
     def messages_seen(self, name: str, password: str) -> int | str:
         """Return how many messages a POP3 login sees, or the words of its refusal."""
         client = poplib.POP3("127.0.0.1", self.pop3_port, timeout=WAIT_SECONDS)
@@ -194,6 +190,27 @@ class Service:
             return str(refusal)
         finally:
             client.quit()
+
+
+def stands_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped: what one had begun in the system goes on to its end."""
+    try:
+        return all(state_of(thread) in "TtZX" for thread in Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):     # a thread has just ended
+        return False
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs, or could. One that nobody has waited for yet does not."""
+    try:
+        return state_of(Path(f"/proc/{pid}")) not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def state_of(folder: Path) -> str:
+    """Return the letter of proc(5) for the state of a process, or of a thread."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ from mailgate.testing import Server
 from mailgate.testing.transcript import AS_WRITTEN, Stage, converse
 from tests import console
 from tests.needs import needs, unavailable
+from tests.ports import held_port
 from tests.running import ROOT
 
 DOCS = ROOT / "docs"
@@ -318,7 +318,7 @@ class ExampleTests(SynchronousTestCase):
         """Carry out a page in a folder of its own, on free ports."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
-        ports = {told: str(free_port()) for told in ("1109", "1110", "1995", "2424", "8888")}
+        ports = {told: str(held_port(self)) for told in ("1109", "1110", "1995", "2424", "8888")}
         shell = console.Shell(folder, console.environment(folder))
         self.addCleanup(shell.close)
         done = list(console.perform(read(page), shell, ports))
@@ -364,10 +364,3 @@ class ExampleTests(SynchronousTestCase):
             return Stage(make_factory(config, config.listen[0], store, doors, clock))
 
         converse(set_stage, script, plays=[AS_WRITTEN])
-
-
-def free_port() -> int:
-    """Return a port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

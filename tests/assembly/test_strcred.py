@@ -39,7 +39,7 @@ from tests.services import BIN, WAIT_SECONDS, Site, wait_for
 
 SECRET = PASSWORD.decode()
 TYPES = ("mailgate-store", "mailgate-pam", "mailgate-oauth")
-PORT = re.compile(r"IRCFactory starting on (\d+)")
+PORT = re.compile(r"IRCFactory starting on (\d+)\n")
 
 
 class Options(usage.Options, AuthOptionMixin):

@@ -63,12 +63,15 @@ def tearDownModule() -> None:
 
 
 def made_in_time() -> tuple[float, bytes]:
-    """Return a token by a ticket that lasts for two seconds; another try, if making it takes longer."""
+    """Return a token by a ticket that lasts for two seconds; another try, if making it takes longer.
+
+    The KDC may have read its clock at any time until the token was there.
+    """
     with home.environment():
-        for _ in range(9):
-            began = time.time()
+        for _ in range(99):
             with contextlib.suppress(GssFault):
-                return began + BRIEF_SECONDS + 2, GssClient(home.log_in("brief"), SERVICE).token()
+                token = GssClient(home.log_in("brief"), SERVICE).token()
+                return time.time() + BRIEF_SECONDS + 2, token
         raise AssertionError("this machine is too slow for a ticket that is soon over")
 
 
@@ -408,7 +411,7 @@ class LockTests(SynchronousTestCase):
                     getattr(functions, name) for name in names), daemon=True)
             with ffi._lock:
                 looking.start()
-                looking.join(10)
+                looking.join(60)
             self.assertEqual(len(found), len(names))
             self.assertGreater(len(names), 8)
 

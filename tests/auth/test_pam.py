@@ -35,6 +35,7 @@ from tests.auth.staging import Busy
 from tests.needs import unavailable
 
 ME = getpass.getuser()
+WHILE_HELD = "while test -e hold; do sleep 0.01; done"     # it ends with the folder at the latest
 JUDGE = """\
 auth [success=1 default=ignore] pam_exec.so quiet expose_authtok {folder}/judge.sh
 auth requisite pam_deny.so
@@ -217,32 +218,39 @@ class Outages(Served):
         self.assertNotEqual([pid], checker._begun()[0].children.pids)
 
     async def test_time_limit(self) -> None:
-        """A module that hangs is ended; meanwhile others are served."""
-        self.script("judge", 'test "$(tr -d "\\0")" = hang && exec sleep 1000; exit 0')
-        checker = self.checker("judge", seconds=1.0)
-        hanging = checker.requestAvatarId(login(b"hang"))
+        """While a module hangs others are served; in the end it is ended."""
+        self.script("judge", f'test "$(tr -d "\\0")" = hang || exit 0; {WHILE_HELD}')
+        (self.folder / "hold").touch()
+        patient = self.checker("judge", seconds=60.0)
+        hanging = patient.requestAvatarId(login(b"hang"))
         for _ in range(5):
-            await checker.requestAvatarId(login())
+            await patient.requestAvatarId(login())
         self.assertFalse(hanging.called)
-        fault = await self.assertFailure(hanging, StoreUnavailable)
+        checker = self.checker("judge", seconds=1.0)
+        fault = await self.assertFailure(checker.requestAvatarId(login(b"hang")), StoreUnavailable)
         self.assertIn("no answer within 1 seconds", str(fault))
-        self.assertEqual(1, len(checker._begun()[0].children.pids))
+        self.assertEqual(0, len(checker._begun()[0].children.pids))
+        (self.folder / "hold").unlink()
+        self.assertEqual(ME.encode(), await hanging)
+        self.assertEqual(2, len(patient._begun()[0].children.pids))
 
     async def test_delay_is_nobodys(self) -> None:
-        """pam_faildelay's five seconds are not waited for: refusals leave at a time of the service's own."""
-        self.service("delaying", "auth required pam_faildelay.so delay=5000000\nauth required pam_deny.so\n")
-        checker = self.checker("delaying", processes=1, seconds=4.0)
+        """pam_faildelay's minute is not waited for: refusals leave at a time of the service's own."""
+        self.service("delaying", "auth required pam_faildelay.so delay=60000000\nauth required pam_deny.so\n")
+        checker = self.checker("delaying", processes=1, seconds=30.0)
         began = time.monotonic()
         for _ in range(3):
             await self.assertFailure(checker.requestAvatarId(login()), LoginRefused)
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 30)
 
     async def test_queue(self) -> None:
         """Networks take turns for the processes; a full queue is too busy, for mail an outage."""
-        self.script("judge", 'sleep 0.05; echo "$PAM_RHOST" >> hosts')
+        self.script("judge", f'{WHILE_HELD}; echo "$PAM_RHOST" >> hosts')
+        (self.folder / "hold").touch()
         checker = self.checker("judge", processes=1)
         crowd = [checker.requestAvatarId(login(peer="192.0.2.1")) for _ in range(6)]
         crowd.append(checker.requestAvatarId(login(peer="2001:db8::1")))
+        (self.folder / "hold").unlink()
         await gatherResults(crowd)
         hosts = (self.folder / "hosts").read_text().split()
         self.assertEqual("2001:db8::1", hosts[1 if hosts[1] != "192.0.2.1" else 2])
@@ -253,7 +261,8 @@ class Outages(Served):
 
     async def test_stop(self) -> None:
         """What is under way ends as an outage, and no process is left."""
-        self.script("judge", "exec sleep 1000")
+        self.script("judge", WHILE_HELD)
+        (self.folder / "hold").touch()
         checker = self.checker("judge")
         waiting = checker.requestAvatarId(login())
         await checker.knows(ME)

@@ -24,10 +24,10 @@ from mailgate.cli import main
 from mailgate.cli.harness import SERVED
 from mailgate.cli.harness_parent import Parent
 from mailgate.testing.harness import settings as harness_settings
+from tests.ports import held_port
 from tests.running import ROOT
 
-SECONDS = 30
-GONE_SECONDS = 5        # a process of a dead parent is gone at once; this is what a busy machine is given
+SECONDS = 60        # for what takes one: the machine may be busy
 HARNESS = [sys.executable, "-m", "mailgate.cli", "harness"]
 SCENARIO = """\
 name = "mine"
@@ -92,7 +92,7 @@ class ProcessCase(SynchronousTestCase):
 
     def gone(self, pid: int) -> bool:
         """Whether a process that is not our child is gone soon."""
-        until = time.monotonic() + GONE_SECONDS
+        until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             if not is_there(pid):
                 return True
@@ -136,7 +136,7 @@ class ReadyTests(ProcessCase):
         self.assertTrue(client.pass_("se:cret").startswith(b"+OK"))
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(SECONDS), 0)
-        self.assertRaises((EOFError, OSError), client.noop)
+        self.assertRaises((EOFError, OSError, poplib.error_proto), client.noop)
         self.assertFalse(Path(told["ca_file"]).exists())
         log = process.stderr.read()
         self.assertIn(b"Log opened", log)
@@ -148,7 +148,7 @@ class ReadyTests(ProcessCase):
         folder.mkdir(parents=True)
         (folder / "mine.toml").write_text(SCENARIO)
         (folder / "settings.toml").write_text('hostname = "pop.example.net"\n')
-        port, api = free_ports(2)
+        port, api = held_port(self), held_port(self)
         process = self.start(
             "--protocol", "pop3", "--port", f"pop3={port}", "--port", f"api={api}", "--held", "--seed", "7",
             "--settings", str(folder / "settings.toml"), "--scenario", str(folder / "mine.toml"),
@@ -181,14 +181,6 @@ class ReadyTests(ProcessCase):
             out, err = process.communicate(timeout=SECONDS)
         self.assertEqual((process.returncode, out), (os.EX_UNAVAILABLE, b""))
         self.assertEqual(err.decode(), f"mailgate: port {taken}: Address already in use\n")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    found = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
 
 
 class EndTests(ProcessCase):

@@ -47,9 +47,9 @@ def fetch(port: int, ca: str, *, tls: bool) -> list[Any]:
     """Fetch one message, with STLS or inside TLS."""
     context = ssl.create_default_context(cafile=ca)
     if tls:
-        client: poplib.POP3 = poplib.POP3_SSL("localhost", port, context=context, timeout=20)
+        client: poplib.POP3 = poplib.POP3_SSL("localhost", port, context=context, timeout=SECONDS)
     else:
-        client = poplib.POP3("localhost", port, timeout=20)
+        client = poplib.POP3("localhost", port, timeout=SECONDS)
         client.stls(context)
     client.user("mrose")
     client.pass_("open sesame")

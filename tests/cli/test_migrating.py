@@ -218,12 +218,12 @@ class ShownTests(SynchronousTestCase):
 class SelfSignedTests(TestCase):
     """Certificates that nobody vouches for but whoever runs the command."""
 
-    timeout = 20
+    timeout = 120
 
     async def reach(self, pem: bytes, trust: Trust) -> None:
         server = SourceServer([], context=PrivateCertificate.loadPEM(pem).options())
         self.addCleanup(server.port.stopListening)
-        door = read_door(f"127.0.0.1:{server.number}", trust, 20)
+        door = read_door(f"127.0.0.1:{server.number}", trust, 60)
         source = await log_in(reactor, door, Credentials(b"mrose", b"secret"))
         await source.quit()
         self.assertEqual(server.verbs("PASS"), ["PASS secret"])

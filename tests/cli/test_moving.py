@@ -10,8 +10,9 @@ from typing import Any
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.trial.unittest import TestCase
+from zope.interface import providedBy
 
 from mailgate.cli.moving import Wishes, pour
 from mailgate.cli.moving_many import MOST_OUTAGES, Job, Many, Shown
@@ -23,6 +24,7 @@ from mailgate.stores.memory import MemoryStore
 from mailgate.wire.headers import preamble
 from tests.cli.base import CONFIGURATION
 from tests.net.source_server import Mail, SourceServer
+from tests.ports import held_port
 
 reactor: Any = installed
 ARRIVED_MS = 1_600_000_000_000
@@ -36,8 +38,24 @@ def text(number: int, body: bytes = b"body\r\n", *, received: bytes = b"a") -> b
 TEXTS = [text(1), text(2, b"..dots\r\n.\r\n\r\nend\r\n"), text(3, b"x" * 200_000 + b"\r\n"), text(4)]
 
 
+class TimeHeld:
+    """The reactor with real sockets, and a time that passes only by `clock`."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.callLater, self.seconds = self.clock.callLater, self.clock.seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    @property
+    def __provides__(self) -> Any:
+        return providedBy(reactor)
+
+
 class MovingCase(TestCase):
-    timeout = 60
+    timeout = 120
+    reactor: Any = reactor
 
     async def asynchronous_set_up(self) -> None:
         self.store: Any = MemoryStore(clock=Clock())
@@ -71,11 +89,11 @@ class MovingCase(TestCase):
             self.assertEqual(outcome, [None])
 
     async def run_jobs(self, server: SourceServer, *names: str, code: int = 0, parallel: int = 1,
-                       timeout: float = 20, password: bytes = b"secret", apop: bool = False,
+                       timeout: float = 60, password: bytes = b"secret", apop: bool = False,
                        **wishes: Any) -> list[str]:
         """Move accounts; return the lines on standard output."""
         door = Door("127.0.0.1", server.number, "none", None, timeout)
-        many = Many(self.store, self.config, reactor, door, Wishes(**wishes), Shown(False, len(names)))
+        many = Many(self.store, self.config, self.reactor, door, Wishes(**wishes), Shown(False, len(names)))
         with self.written():
             found = await many.carry_out(
                 [Job(name, Credentials(name.encode(), password, apop)) for name in names], parallel)
@@ -433,14 +451,18 @@ class CopyTests(MovingCase):
 
 
 class HostileTests(MovingCase):
-    async def failed(self, words: str, code: int = 75, **options: Any) -> SourceServer:
+    async def failed(self, words: str, code: int = 75, *, silent_at: str = "",
+                     **options: Any) -> SourceServer:
         """Move from a server with a fault: it fails in these words, and nothing has changed here."""
         await self.deliver(*TEXTS[:2])
         before = await self.ids()
-        timeout = options.pop("timeout", 20)
         server = self.source({b"a": TEXTS[0], b"b": TEXTS[1]}, **options)
-        self.assertEqual(await self.move(server, code=code, timeout=timeout), {
-            "state": "failed", "exit": str(code)})
+        if silent_at:       # time passes once the server has heard this verb
+            self.reactor = TimeHeld()
+            passing = LoopingCall(lambda: server.verbs(silent_at) and self.reactor.clock.advance(60))
+            passing.start(0.01)
+            self.addCleanup(passing.stop)
+        self.assertEqual(await self.move(server, code=code), {"state": "failed", "exit": str(code)})
         self.assertIn(words, self.err)
         self.assertEqual(len(self.err.splitlines()), 1)
         self.assertEqual(await self.ids(), before)
@@ -465,12 +487,12 @@ class HostileTests(MovingCase):
         await self.failed("UIDL lists message 1 twice", answers={"UIDL": b"+OK\r\n1 a\r\n1 b\r\n.\r\n"})
 
     async def test_silence(self) -> None:
-        await self.failed("no reply to UIDL for 1 seconds", answers={"UIDL": None}, timeout=1)
+        await self.failed("no reply to UIDL for 60 seconds", answers={"UIDL": None}, silent_at="UIDL")
 
     async def test_trickle(self) -> None:
         """A few octets now and then are no progress."""
-        server = await self.failed("no reply to LIST for 1 seconds",
-                                   answers={"LIST": b"+OK\r\n1 2\r\n"}, timeout=1)
+        server = await self.failed("no reply to LIST for 60 seconds",
+                                   answers={"LIST": b"+OK\r\n1 2\r\n"}, silent_at="LIST")
         self.assertEqual(server.verbs("TOP"), [])
 
     async def test_no_pop3(self) -> None:
@@ -517,7 +539,7 @@ class ManyTests(MovingCase):
     async def test_server_that_is_down(self) -> None:
         """After some accounts in a row no more are tried."""
         server = self.source({})
-        await server.port.stopListening()
+        server.number = held_port(self)
         lines = await self.run_jobs(server, *["mrose"] * 50, code=75)
         self.assertEqual(lines, ["mrose\tfailed\texit=69"] * MOST_OUTAGES)
         self.assertIn("given up: 10 accounts in a row failed; 40 were not tried", self.err)

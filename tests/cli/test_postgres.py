@@ -14,13 +14,13 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.engines import postgres
-from tests.services import BIN, HOSTNAME, WAIT_SECONDS, Site, wait_for
-from tests.workers.test_processes import is_there, server_of, workers_of
+from tests.ports import held_port
+from tests.services import BIN, HOSTNAME, WAIT_SECONDS, Site, lives, stands_still, wait_for
+from tests.workers.test_processes import server_of, workers_of
 
 LARGE = b"Subject: large\n\n" + b"0123456789abcd\n" * 10_000
 MBOX = b"From a@b.example Thu Jan  1 00:00:00 2026\nSubject: old\n\nbody\n\n"
 SECRET = "s3cret-of-the-role"
-MOST_CONNECTIONS = 300      # until another worker has accepted one
 
 
 class OperatorTests(SynchronousTestCase):
@@ -40,6 +40,7 @@ class OperatorTests(SynchronousTestCase):
     def test_commands(self) -> None:
         """Accounts, mail in and out, what looks after it: as with a database of our own."""
         succeed, person = self.site.succeed, ("carol@example.org", "carol@" + HOSTNAME)
+        others = self.large_bodies()        # of another test
         succeed("account", "add", "carol", "--address", person[0], "--address", person[1],
                 "--password-stdin", stdin=b"secret\n")
         succeed("account", "load", "-", stdin=b"dave:{PLAIN}secret\nerin:{PLAIN}secret\n")
@@ -58,7 +59,7 @@ class OperatorTests(SynchronousTestCase):
         self.assertIn(b"all is well", succeed("check"))
         for command in (("store", "verify"), ("store", "sweep"), ("account", "remove", "erin")):
             succeed(*command)
-        [body] = [path for path in (self.folder / "bodies").rglob("*") if path.stat().st_size > len(LARGE)]
+        [body] = self.large_bodies() - others
         body.rename(self.folder / "away")
         for command in ("check", "store verify"):
             found = self.site.command(*command.split())
@@ -86,7 +87,7 @@ class OperatorTests(SynchronousTestCase):
         wait_for(lambda: len(workers_of(service.pid) - {victim}) == 2, "another worker")
         with smtplib.LMTP("127.0.0.1", service.lmtp_port, timeout=WAIT_SECONDS) as client:
             client.sendmail("", [f"ann@{HOSTNAME}"], b"Subject: two\r\n\r\n")
-        wait_for(lambda: service.messages_seen("ann", "secret") == 2, "the lease to be given up", 30)
+        wait_for(lambda: service.messages_seen("ann", "secret") == 2, "the lease to be given up")
         self.assertEqual(other.stat(), (0, 0))
         other.quit()
         again = self.logged_in(service, "ann")
@@ -100,6 +101,9 @@ class OperatorTests(SynchronousTestCase):
         self.assertEqual(service.stop(), -signal.SIGTERM)
         self.assertEqual(self.rows("lease") + self.rows("holder"), [])
 
+    def large_bodies(self) -> set[Path]:
+        return {path for path in (self.folder / "bodies").rglob("*") if path.stat().st_size > len(LARGE)}
+
     def logged_in(self, service, name: str) -> poplib.POP3:
         client = poplib.POP3("127.0.0.1", service.pop3_port, timeout=WAIT_SECONDS)
         self.addCleanup(client.close)
@@ -108,13 +112,16 @@ class OperatorTests(SynchronousTestCase):
         return client
 
     def at_another(self, service, worker: int) -> poplib.POP3:
-        for _ in range(MOST_CONNECTIONS):
+        """Connect while one worker stands still: which of them accepts is anybody's guess."""
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            wait_for(lambda: stands_still(worker), "a worker to stand still")
             client = poplib.POP3("127.0.0.1", service.pop3_port, timeout=WAIT_SECONDS)
-            if server_of(client.sock, workers_of(service.pid)) != worker:
-                self.addCleanup(client.close)
-                return client
-            client.close()
-        raise AssertionError("all connections went to one worker")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        self.addCleanup(client.close)
+        self.assertNotEqual(server_of(client.sock, workers_of(service.pid)), worker)
+        return client
 
     def rows(self, table: str) -> list[tuple]:
         name = next(line for line in self.site.file.read_text().splitlines() if "metadata" in line)
@@ -123,7 +130,7 @@ class OperatorTests(SynchronousTestCase):
     def end(self, service, pids: set[int]) -> None:
         service.end()
         for pid in pids:
-            if is_there(pid):
+            if lives(pid):
                 os.kill(pid, signal.SIGKILL)
 
 
@@ -133,7 +140,7 @@ class NoServerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mailgate-test-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.port = postgres.free_port()
+        self.port = held_port(self)
         with self.assertRaises(AssertionError):     # `account load` of no accounts
             Site(self.folder,
                  metadata=f"postgresql://mail:{SECRET}@127.0.0.1:{self.port}/mail?sslpassword={SECRET}")

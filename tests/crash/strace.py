@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.needs import needs, unavailable
-from tests.services import WAIT_SECONDS
+from tests.services import WAIT_SECONDS, lives
 
 SHOWN_OCTETS = 48       # of the data that a call reads or writes
 
@@ -70,7 +70,7 @@ def attached(pid: int, *options: str) -> Iterator[None]:
         assert " attached" in words, words
         yield
     finally:
-        if Path(f"/proc/{pid}").exists():
+        if lives(pid):
             process.terminate()
         try:
             process.communicate(timeout=WAIT_SECONDS)

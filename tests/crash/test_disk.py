@@ -28,7 +28,6 @@ TEMPORARY = b"-ERR [SYS/TEMP] "
 TRY_AGAIN = 75          # of sysexits.h
 FAILURES = 20
 LEASE_SECONDS = 1
-RECOVERY_SECONDS = 15    # the lease, and then some for a slow machine
 CHANGES = "pwrite64,ftruncate,mkdir,rename,unlink,fsync,fdatasync"     # calls that a store changes a disk by
 
 
@@ -87,7 +86,7 @@ class DiskCase(SynchronousTestCase):
 
     def assert_works(self, service: Service) -> None:
         """The service delivers and removes, and what was refused has left nothing: mail as at the start."""
-        wait_for(lambda: self.enters(service), "the lease to lapse", RECOVERY_SECONDS)
+        wait_for(lambda: self.enters(service), "the lease to lapse")
         with Pop3(service.pop3_port) as client:
             self.assertEqual(client.enter("mrose"), 2)
             for number, message in enumerate((SMALL, LARGE), 1):

@@ -15,7 +15,7 @@ from tests.crash.dialogue import Pop3
 from tests.crash.reopened import Reopened, now_ms
 from tests.services import HOSTNAME, Service, Site, wait_for
 
-LEASE_SECONDS = 1
+LEASE_SECONDS = 2           # a service that stands still for two thirds of it loses its sessions
 MESSAGES = 3                # in each maildrop, all for `alice` where it is a host's
 IN_USE = b"-ERR [IN-USE] "
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.engines import postgres
 from tests.needs import needs
+from tests.ports import free_port
 
 POOL = 3        # connections to the server: fewer than a node's threads
 
@@ -36,7 +37,7 @@ ignore_startup_parameters = options
 def pooler() -> int:
     """Return the port of a PgBouncer before the server that all tests share. Raises: as `needs`."""
     program = needs("pgbouncer")
-    server, port = postgres.primary(), postgres.free_port()
+    server, port = postgres.primary(), free_port()
     folder = Path(tempfile.mkdtemp(prefix="mailgate-pgbouncer-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "pgbouncer.ini").write_text(_SETTINGS.format(

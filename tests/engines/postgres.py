@@ -11,7 +11,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,8 @@ from itertools import count
 from pathlib import Path
 
 from tests.needs import unavailable
+from tests.ports import free_port
+from tests.services import stands_still
 
 NOBODY = 65534
 START_SECONDS = 60
@@ -108,6 +109,7 @@ class Server:
 
     def kill(self) -> None:
         """Kill the server with all its processes, as a power cut would."""
+        self.freeze()
         process, self._process = self._process, None
         assert process is not None
         for pid in [*_children(process.pid), process.pid]:
@@ -117,8 +119,11 @@ class Server:
     def freeze(self) -> None:
         """Stop all its processes, connections left open: a machine that answers nobody."""
         assert self._process is not None
-        for pid in [self._process.pid, *_children(self._process.pid)]:
-            _signal(pid, signal.SIGSTOP)
+        self._process.send_signal(signal.SIGSTOP)
+        pid = self._process.pid
+        until(lambda: stands_still(pid))        # then it starts no process that nobody knows of
+        for child in _children(pid):
+            _signal(child, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let it go on."""
@@ -207,13 +212,6 @@ def _in_memory() -> str | None:
     folder = Path("/dev/shm")
     roomy = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > NEEDED_OCTETS
     return str(folder) if roomy else None
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def until(condition: object, seconds: float = START_SECONDS) -> None:

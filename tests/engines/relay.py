@@ -45,6 +45,8 @@ class Relay:
 
     def close(self) -> None:
         """End all connections, and take no more."""
+        with suppress(OSError):         # else the thread that waits for clients would take one more
+            self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         for one in list(self._sockets):
             with suppress(OSError):
@@ -83,7 +85,7 @@ class Relay:
                 if not data:
                     return
                 with self._lock:
-                    if heard:
+                    if heard or not self.sent:      # a test may have cleared it in the midst of a turn
                         self.sent.append(data)
                     else:
                         self.sent[-1] += data

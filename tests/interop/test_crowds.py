@@ -80,7 +80,7 @@ class StormTests(SynchronousTestCase):
             for thread in threads[start:start + 50]:
                 thread.join()
         wait_for(lambda: self.costs.settled_descriptors() == self.before,
-                 "the service to close what the clients left", seconds=10)
+                 "the service to close what the clients left")
         tell("descriptors of the service before and after the storm", len(self.before))
         for name in self.names:
             with house.login(name) as client:

@@ -55,24 +55,34 @@ class FailureTests(SynchronousTestCase):
 
     def test_success_does_not_wait(self) -> None:
         """A right password is answered without the delay."""
-        begun = time.perf_counter()
-        with house.talk() as client:
-            self.assertTrue(client.log_in("user2").startswith(b"+OK"))
-        self.assertLess(time.perf_counter() - begun, DELAY_SECONDS)
+        def seconds() -> float:
+            begun = time.perf_counter()
+            with house.talk() as client:
+                self.assertTrue(client.log_in("user2").startswith(b"+OK"))
+                taken = time.perf_counter() - begun
+                client.ask("QUIT")
+            return taken
+
+        self.assertLess(min(seconds() for _ in range(ROUNDS)), DELAY_SECONDS)
 
     def test_delay_holds_nobody_else_up(self) -> None:
         """While refusals wait for their time, and for their turn to be checked, others are served."""
         house.login("user3").quit()     # a success is remembered: the next one needs no check
-        refused = [house.talk() for _ in range(20)]
-        for client in refused:
-            self.addCleanup(client.close)
-            client.say("USER nobody", "PASS wrong")
-        begun = time.perf_counter()
-        house.login("user3").quit()
-        self.assertLess(time.perf_counter() - begun, DELAY_SECONDS)
-        for client in refused:
-            self.assertTrue(client.line().startswith(b"+OK"))
-            self.assertTrue(client.line().startswith(b"-ERR [AUTH]"))
+
+        def seconds() -> float:
+            refused = [house.talk() for _ in range(20)]
+            for client in refused:
+                self.addCleanup(client.close)
+                client.say("USER nobody", "PASS wrong")
+            begun = time.perf_counter()
+            house.login("user3").quit()
+            taken = time.perf_counter() - begun
+            for client in refused:
+                self.assertTrue(client.line().startswith(b"+OK"))
+                self.assertTrue(client.line().startswith(b"-ERR [AUTH]"))
+            return taken
+
+        self.assertLess(min(seconds() for _ in range(ROUNDS)), DELAY_SECONDS)
 
     def test_too_many_failures(self) -> None:
         """After three refusals the connection is closed."""

@@ -16,7 +16,7 @@ from mailgate.auth.schemes import hash_password
 from tests.interop.programs import run
 from tests.needs import needs
 from tests.pam_system import PASSWORD, System
-from tests.services import Service, Site, wait_for
+from tests.services import Service, Site, lives, wait_for
 
 _FURTHER = """\
 [[listen]]
@@ -34,7 +34,7 @@ kind = "pam"
 name = "trouble"
 service = "trouble"
 processes = 2
-timeout_seconds = 7
+timeout_seconds = 10
 [[checker]]
 kind = "passwd-file"
 name = "file"
@@ -153,25 +153,28 @@ class Trouble(SynchronousTestCase):
     """Modules that wait, hang, crash or are not there."""
 
     def test_delay_of_others(self) -> None:
-        """While a module sleeps for five seconds, other logins of PAM and of another checker are served."""
+        """While a module makes one login wait, others of PAM and of another checker are served."""
         with ThreadPoolExecutor() as pool:
             slow = pool.submit(log_in, "slow", listener=1)
-            wait_for(lambda: (system.folder / "seen").exists() and "slow 127.0.0.1" in " ".join(system.seen),
-                     "the module to sleep")
-            for _ in range(5):
-                self.assertEqual("", log_in("alice", listener=1))
-                self.assertEqual("", log_in("filed", b"filed", listener=1))
-                self.assertEqual("", log_in("alice"))
-            self.assertFalse(slow.done())
+            try:
+                wait_for(lambda: (system.folder / "seen").exists()
+                         and "slow 127.0.0.1" in " ".join(system.seen), "the module to wait")
+                for _ in range(5):
+                    self.assertEqual("", log_in("alice", listener=1))
+                    self.assertEqual("", log_in("filed", b"filed", listener=1))
+                    self.assertEqual("", log_in("alice"))
+                self.assertFalse(slow.done())
+            finally:
+                system.go()
             self.assertEqual("", slow.result())
         self.assertIn("alice 127.0.0.1 mailgate trouble auth", system.seen)
 
     def test_refusals_are_quick(self) -> None:
-        """pam_faildelay asks for five seconds after a failure; nobody waits for it."""
+        """pam_faildelay asks for a minute after a failure; nobody waits for it."""
         began = time.monotonic()
         for _ in range(3):
             self.assertIn("[AUTH]", log_in("alice", b"wrong", listener=1))
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 60)
 
     def test_hang_and_crash(self) -> None:
         """Each is an outage for the one login, and told in the log; the next login is served."""
@@ -180,7 +183,7 @@ class Trouble(SynchronousTestCase):
             self.assertIn("[SYS/TEMP]", log_in("crash", listener=1))
             self.assertEqual("", log_in("alice", listener=1))
             self.assertIn("[SYS/TEMP]", hanging.result())
-        for words in ("no answer within 7 seconds", "its process ended by signal 11"):
+        for words in ("no answer within 10 seconds", "its process ended by signal 11"):
             self.assertIn(f"PAM, service trouble: {words}", service.log())
 
     def test_broken_services(self) -> None:
@@ -202,7 +205,7 @@ class End(SynchronousTestCase):
             children = children_of(other.pid)
             self.assertEqual(1, len(children))
             getattr(other, end)()
-            wait_for(lambda pid=children[0]: not Path(f"/proc/{pid}").exists(), "the process to end")
+            wait_for(lambda pid=children[0]: not lives(pid), "the process to end")
 
 
 def children_of(pid: int) -> list[int]:

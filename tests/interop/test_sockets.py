@@ -76,14 +76,19 @@ class SegmentTests(SocketCase):
         self.assertEqual(house.held(self.name), 1)
 
     def test_small_replies_are_not_delayed(self) -> None:
-        """Forty small messages, one by one, take no 40 ms each, as Nagle's algorithm could make them."""
+        """Small messages, one by one, take no 40 ms each, as Nagle's algorithm could make them.
+
+        It would every one, but for the first few of a connection; a busy machine delays some.
+        """
         for _ in range(40):
             house.lmtp(HELLO, self.name)
+        seconds = []
         with house.login(self.name) as client:
-            begun = time.perf_counter()
             for number in range(1, 41):
+                begun = time.perf_counter()
                 client.retr(number)
-            self.assertLess(time.perf_counter() - begun, 0.8)
+                seconds.append(time.perf_counter() - begun)
+        self.assertLess(sorted(seconds[20:])[4], 0.02, seconds)
 
 
 class EndTests(SocketCase):
@@ -114,7 +119,7 @@ class EndTests(SocketCase):
         client.sock.sendall(b"QUIT\r\n")
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
         client.close()
-        wait_for(lambda: house.held(self.name) == 0, "the message to be removed", seconds=5)
+        wait_for(lambda: house.held(self.name) == 0, "the message to be removed")
 
     def test_idle_service_is_idle(self) -> None:
         """With a blocked RETR, a half-closed and a waiting client the service takes no processor time."""
@@ -129,11 +134,14 @@ class EndTests(SocketCase):
         half.socket.shutdown(socket.SHUT_WR)
         self.talk().ask("AUTH PLAIN")
         blocked.line()
-        time.sleep(0.2)
         costs = Costs(house.service.pid)
-        before = costs.processor_seconds()
-        time.sleep(1)
-        self.assertLess(costs.processor_seconds() - before, 0.1)
+
+        def rests() -> bool:        # as soon as all that was said is dealt with
+            before = costs.processor_seconds()
+            time.sleep(1)
+            return costs.processor_seconds() - before < 0.1
+
+        wait_for(rests, "the service to rest")
 
 
 class UnixSocketTests(SocketCase):
@@ -183,8 +191,8 @@ class VanishingSenderTests(SocketCase):
                 client.sendall(octets[:len(octets) * part // 20])
                 if part % 2:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        wait_for(lambda: costs.settled_descriptors() == open_before, "the connections to end", seconds=10)
-        self.assertEqual(self.bodies(), bodies_before)
+        wait_for(lambda: costs.settled_descriptors() == open_before, "the connections to end")
+        wait_for(lambda: self.bodies() == bodies_before, "the half messages to be removed")
         self.assertEqual(house.held(self.name), 2)
 
     def bodies(self) -> list[Path]:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.talk import PASSWORD, Raw, Session
 from tests.interop.texts import HELLO, large
-from tests.services import Service, Site, wait_for
+from tests.services import WAIT_SECONDS, Service, Site, wait_for
 
 LEASE_SECONDS = 2
 ENDED = -signal.SIGTERM      # twistd ends itself by the signal once all is done
@@ -87,7 +87,7 @@ class SigtermTests(StoppingCase):
         client.say("QUIT")
         self.service.process.send_signal(signal.SIGTERM)
         self.service.resume()
-        self.assertEqual(self.service.process.wait(30), ENDED)
+        self.assertEqual(self.service.process.wait(WAIT_SECONDS), ENDED)
         answer = client.line()
         self.service = self.start()
         self.assertEqual(self.login("ann").stat()[0], 0 if answer.startswith(b"+OK") else 1, answer)
@@ -110,7 +110,7 @@ class SigkillTests(StoppingCase):
             return True
 
         for name, password in (("ann", PASSWORD), ("xyz", "p")):
-            wait_for(partial(opens, name, password), "the lease to end", seconds=LEASE_SECONDS + 10)
+            wait_for(partial(opens, name, password), "the lease to end")
         self.assert_all_there()
 
     def test_connections_end(self) -> None:

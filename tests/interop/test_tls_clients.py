@@ -361,8 +361,8 @@ class OpenSslTests(SynchronousTestCase):
                                "-tls1_2", "-quiet", "-no_ign_eof"], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as program:
             assert program.stdin is not None and program.stdout is not None
-            while b"+OK" not in program.stdout.readline():
-                pass
+            while b"+OK" not in (line := program.stdout.readline()):
+                self.assertNotEqual(line, b"", "openssl has ended")
             program.stdin.write(b"R\n")
             program.stdin.flush()
             told, _ = program.communicate(timeout=WAIT_SECONDS)
@@ -379,6 +379,7 @@ class LargeTests(SynchronousTestCase):
         client = house.secure(implicit=implicit, receive_octets=16_384)
         self.addCleanup(client.close)
         wait_for(lambda: client.log_in(big).startswith(b"+OK"), "the session before to end")
+        self.asked = time.monotonic()
         client.say("RETR 1")
         return client
 
@@ -410,9 +411,8 @@ class LargeTests(SynchronousTestCase):
     def test_reader_that_stops(self) -> None:
         for implicit in (False, True):
             client = self.blocked(implicit=implicit)
-            begun = time.monotonic()
-            wait_for(lambda: not self._has_session(), "the client to be cut", seconds=10 * PROGRESS_SECONDS)
-            self.assertGreaterEqual(time.monotonic() - begun, PROGRESS_SECONDS)
+            wait_for(lambda: not self._has_session(), "the client to be cut")
+            self.assertGreaterEqual(time.monotonic() - self.asked, PROGRESS_SECONDS)
             client.close()
         self.assert_flat("a RETR of 50 MB inside TLS that nobody reads")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,6 +20,7 @@ class AddressTests(SynchronousTestCase):
                 ("fe80::1%eth0", "fe80::2%eth1", True), ("not an address", "nor this", False)):
             self.assertEqual(client_of(one) == client_of(other), same, (one, other))
 
+    @settings(deadline=None)
     @given(st.ip_addresses(v=6), st.integers(0, (1 << 64) - 1))
     def test_a_whole_64(self, address: ipaddress.IPv6Address, suffix: int) -> None:
         """Whatever the last eight octets are. (IPv4's clothes are another matter.)"""

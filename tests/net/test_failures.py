@@ -28,6 +28,7 @@ class GrowthTests(SynchronousTestCase):
                 (Growth(0.0, 2.0, 30.0), [0, 0, 0])):
             self.assertEqual([growth.beats(float(failures)) for failures in range(3)], beats, growth)
 
+    @settings(deadline=None)
     @given(st.floats(0.01, 60), st.floats(1, 10), st.floats(0, 600), st.floats(0, 1e9))
     def test_bounds(self, base: float, factor: float, most: float, failures: float) -> None:
         """At least one beat, else no longer than the most, never fewer than before, and no overflow."""

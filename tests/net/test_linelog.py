@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.protocol import Protocol
@@ -64,7 +65,7 @@ class LineLogTests(SynchronousTestCase):
     def test_the_same_event_as_of_twisted(self) -> None:
         """With the time at which it was added, and words that are no format."""
         times = iter([1000.5, 2000.25])
-        self.patch(linelog.time, "time", lambda: next(times))
+        self.patch(linelog, "time", SimpleNamespace(time=lambda: next(times)))     # nobody else's
         self.lines.add(log, "a {name} and a \N{SNOWMAN}")
         self.lines.add(log, "b")
         self.clock.advance(TELL_SECONDS)

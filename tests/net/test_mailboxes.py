@@ -429,7 +429,7 @@ class RealMaildir(TestCase):
         port = self.serve()
 
         def client() -> dict[str, Any]:
-            pop = poplib.POP3("127.0.0.1", port, timeout=10)
+            pop = poplib.POP3("127.0.0.1", port, timeout=60)
             pop.user("mrose")
             pop.pass_("secret")
             seen: dict[str, Any] = {"stat": pop.stat()}
@@ -453,7 +453,7 @@ class RealMaildir(TestCase):
         port = self.serve()
 
         def client() -> None:
-            pop = poplib.POP3("127.0.0.1", port, timeout=10)
+            pop = poplib.POP3("127.0.0.1", port, timeout=60)
             pop.user("mrose")
             pop.pass_("secret")
             pop.dele(1)
@@ -469,6 +469,6 @@ class RealMaildir(TestCase):
 
         realm._log_out = logged_out     # type: ignore[method-assign]
         await deferToThread(client)
-        await gone.addTimeout(10, reactor)
+        await gone.addTimeout(60, reactor)
         self.assertEqual(self.names(), ["1.a", "2.b", "3.c"])
         self.assertEqual(realm.logouts, 1)

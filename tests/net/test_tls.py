@@ -347,14 +347,14 @@ class MisgivingTests(TlsCase):
         self.assertEqual(self.told(AUTHORITY.issue(NAME), NAME), [])
 
     def test_dates(self) -> None:
-        now = datetime.now(timezone.utc)
         day = timedelta(days=1)
-        self.assertEqual(self.told(AUTHORITY.issue(NAME, begins=-2 * day, ends=-day), NAME),
-                         [f"expired on {now - day:%Y-%m-%d}"])
-        self.assertEqual(self.told(AUTHORITY.issue(NAME, ends=9 * day), NAME),
-                         [f"expires on {now + 9 * day:%Y-%m-%d}"])
-        self.assertEqual(self.told(AUTHORITY.issue(NAME, begins=day), NAME),
-                         [f"is not valid before {now + day:%Y-%m-%d}"])
+        old, short, new = (AUTHORITY.issue(NAME, begins=-2 * day, ends=-day),
+                           AUTHORITY.issue(NAME, ends=9 * day), AUTHORITY.issue(NAME, begins=day))
+        self.assertEqual(self.told(old, NAME), [f"expired on {old.certificate.not_valid_after_utc:%Y-%m-%d}"])
+        self.assertEqual(self.told(short, NAME),
+                         [f"expires on {short.certificate.not_valid_after_utc:%Y-%m-%d}"])
+        self.assertEqual(self.told(new, NAME),
+                         [f"is not valid before {new.certificate.not_valid_before_utc:%Y-%m-%d}"])
 
     def test_names(self) -> None:
         """T15: a wildcard stands for one whole label, the left-most."""

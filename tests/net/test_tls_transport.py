@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import select
 import socket
 import ssl
 from pathlib import Path
@@ -24,7 +26,8 @@ from mailgate.net.tls_transport import RECORD_OCTETS, TLSTransport
 from mailgate.testing.certificates import Authority
 from tests.net.secure import NAME, client_context, server_tls
 
-TURNS = 2000        # of the reactor, that a test waits for what has to come
+TURNS = 30_000      # of the reactor, that a test waits for what has to come
+PATIENCE_SECONDS = 60
 
 
 class Inner(Protocol):
@@ -97,16 +100,27 @@ class RealTests(TestCase):
         await self.until(lambda: self.layer._handshakeDone)
         await deferLater(reactor, 0.002, lambda: None)
 
-    def read(self) -> bytes:
-        """Return what was said inside TLS and has arrived, without the reactor having had a turn."""
-        self.coming.write(self.arrived())
-        said = b""
-        try:
-            while piece := self.tls.read(1 << 20):
-                said += piece
-        except ssl.SSLWantReadError:
-            pass
-        return said
+    def read(self, octets: int = 0) -> bytes:
+        """Return what was said inside TLS: what has arrived, and so many octets at least.
+
+        Without the reactor having a turn: the kernel may be late, it is not.
+        """
+        said, arrived = b"", self.arrived()
+        while True:
+            self.coming.write(arrived)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while piece := self.tls.read(1 << 20):
+                    said += piece
+            if len(said) >= octets:
+                return said
+            self.await_octets()
+            arrived = self.arrived()
+            self.assertTrue(arrived, "it ended before")
+
+    def await_octets(self) -> None:
+        """Wait until the client's socket has something to read, an end or an error too."""
+        readable, _, _ = select.select([self.client], [], [], PATIENCE_SECONDS)
+        self.assertTrue(readable, "it did not come")
 
     def tell(self, octets: bytes) -> None:
         self.tls.write(octets)
@@ -124,7 +138,7 @@ class RealTests(TestCase):
         await self.shake_hands()
         self.layer.write(b"+OK one\r\n")
         self.layer.writeSequence([b"+OK ", b"two\r\n"])
-        self.assertEqual(self.read(), b"+OK one\r\n+OK two\r\n")
+        self.assertEqual(self.read(18), b"+OK one\r\n+OK two\r\n")
         self.tell(b"QUIT\r\n")
         await self.until(lambda: self.inner.heard == b"QUIT\r\n")
 
@@ -135,7 +149,7 @@ class RealTests(TestCase):
         await self.shake_hands()
         self.layer.write(b"+OK late\r\n")
         await deferLater(reactor, 0.002, lambda: None)
-        self.assertEqual(self.read(), b"+OK early\r\n+OK late\r\n")
+        self.assertEqual(self.read(21), b"+OK early\r\n+OK late\r\n")
 
     async def test_small_and_large_in_order(self) -> None:
         """Nothing overtakes what waits for room in the socket, to a client that reads late."""
@@ -144,12 +158,13 @@ class RealTests(TestCase):
         sizes = [random_.choice((1, 5, 900, RECORD_OCTETS - 1, RECORD_OCTETS, RECORD_OCTETS + 1, 70_000))
                  for _ in range(300)]
         pieces = [random_.randbytes(size) for size in sizes]
+        self.layer.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
         for piece in pieces:
             self.layer.write(piece)
         self.assertTrue(self.layer.transport.dataBuffer or self.layer.transport._tempDataBuffer)
         self.layer.loseConnection()
         self.client.setblocking(True)
-        self.client.settimeout(30)
+        self.client.settimeout(PATIENCE_SECONDS)
         self.assertEqual(await deferToThread(self.read_to_the_end), b"".join(pieces))
 
     async def test_the_end(self) -> None:
@@ -158,7 +173,7 @@ class RealTests(TestCase):
         self.layer.write(b"+OK goodbye\r\n")
         self.layer.loseConnection()
         self.client.setblocking(True)
-        self.client.settimeout(30)
+        self.client.settimeout(PATIENCE_SECONDS)
         self.assertEqual(await deferToThread(self.read_to_the_end), b"+OK goodbye\r\n")
         await self.inner.lost
         await self.until(lambda: self.layer.getHandle() is None)
@@ -169,8 +184,9 @@ class RealTests(TestCase):
         self.layer.write(b"+OK message follows\r\nhalf of")
         self.layer.abortConnection()
         await self.inner.lost
-        self.assertEqual(self.read(), b"+OK message follows\r\nhalf of")
+        self.assertEqual(self.read(28), b"+OK message follows\r\nhalf of")
         self.assertRaises(ssl.SSLWantReadError, self.tls.read)
+        self.await_octets()
         self.assertRaises(ConnectionResetError, self.client.recv, 1)
 
     def read_to_the_end(self) -> bytes:

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.crash.dialogue import Lmtp, Pop3
 from tests.crash.ledger import Ledger, make_message
 from tests.engines.swift import DEVICES
-from tests.nodes.cluster import LEASE_SECONDS, Cluster, at_once, copies_of
+from tests.nodes.cluster import Cluster, at_once, copies_of
 from tests.services import Service, wait_for
 
 pytestmark = pytest.mark.alone
@@ -21,9 +21,8 @@ pytestmark = pytest.mark.alone
 SLEEPERS = [f"sleeper{number}" for number in range(8)]
 RACERS = ("racer", "other", "third")
 MESSAGES = 3                # in each sleeper's maildrop
-ROUNDS = 4                  # of a node that is stopped in the middle of QUIT
+STOPS = (15, 40, 65, 90)    # a node is stopped in the middle of QUIT after so many round trips, of some 110
 SLOW_SECONDS = 0.02         # of each SQL round trip then: QUIT takes long enough to be met in its middle
-LATEST_SECONDS = 1.2        # after QUIT was sent
 SEED = 4
 IN_USE = b"-ERR [IN-USE] "
 
@@ -106,12 +105,12 @@ class SessionTests(SynchronousTestCase):
     def test_stopped_in_the_middle_of_quit(self) -> None:
         """+OK only for a commit before the lease ran out; a session that lost it removes nothing.
 
-        A node is stopped (SIGSTOP) at some moment after its clients have sent QUIT, until others are in.
+        A node is stopped (SIGSTOP) at some step after its clients have sent QUIT, until others are in.
         """
         assert cluster.relay is not None
         sleeping, awake, _ = cluster.nodes
-        ledger, chance, granted, refused = Ledger(), Random(SEED), 0, 0
-        for round_ in range(ROUNDS):
+        ledger, granted, refused = Ledger(), 0, 0
+        for stop in STOPS:
             for account in SLEEPERS:
                 for _ in range(MESSAGES):
                     self.deliver(awake, ledger, account)
@@ -123,9 +122,10 @@ class SessionTests(SynchronousTestCase):
                 client.mark(*range(1, count + 1))
                 marked[account] = ledger.leave(copies_of(account, messages))
             cluster.relay.delay_seconds = SLOW_SECONDS
+            cluster.relay.forget()
             for client in clients.values():
                 client.send(b"QUIT\r\n")
-            time.sleep(LATEST_SECONDS * chance.random())
+            wait_for(lambda stop=stop: cluster.relay.asked >= stop, f"{stop} round trips")
             sleeping.pause()
             cluster.relay.delay_seconds = 0
             seen = {}
@@ -140,14 +140,14 @@ class SessionTests(SynchronousTestCase):
                 self.assertTrue(answer.startswith((b"+OK", b"-ERR [SYS/TEMP] ")), answer)
                 removed = answer.startswith(b"+OK")
                 if removed:
-                    self.assertEqual(seen[account], 0, f"round {round_}, {account}: {answer!r}")
+                    self.assertEqual(seen[account], 0, f"stopped after {stop}, {account}: {answer!r}")
                 ledger.answered(marked[account], removed)
                 granted, refused = granted + removed, refused + (not removed)
                 with Pop3(awake.pop3_port) as after:     # the refusal left everything that was seen then
                     self.assertEqual(after.enter(account), seen[account], answer)
                     after.ask(b"QUIT")
         ledger.settle({account: cluster.contents(awake, account) for account in SLEEPERS})
-        self.assertEqual(granted + refused, ROUNDS * len(SLEEPERS))
+        self.assertEqual(granted + refused, len(STOPS) * len(SLEEPERS))
         self.assertTrue(granted and refused, (granted, refused))        # some were met in their middle
         print(f"\nstopped in QUIT: {granted} granted before, {refused} refused")
 
@@ -166,7 +166,7 @@ class SessionTests(SynchronousTestCase):
                     time.sleep(0.05)
                 return bool(seen)
 
-        wait_for(enter, f"the lease of {account} to run out", 10 * LEASE_SECONDS)
+        wait_for(enter, f"the lease of {account} to run out")
         return seen[0]
 
 

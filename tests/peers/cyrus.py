@@ -5,7 +5,6 @@ from __future__ import annotations
 import imaplib
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from types import TracebackType
 from tests.needs import needs, unavailable
 from tests.peers.inetd import PATIENCE_SECONDS, talk
 from tests.peers.packages import unpacked
+from tests.ports import free_ports
 
 FORMATS = ("cyrus", "uidonly", "dovecot", "courier")
 USER, ADMIN, PASSWORD = "peer", "admin", "open sesame"
@@ -53,7 +53,7 @@ class Cyrus:
         self._folder = folder.absolute()
         for name in ("bin", "spool", "conf/socket", "conf/proc", "conf/log", "conf/db", "conf/lock"):
             (self._folder / name).mkdir(parents=True)
-        self._imap, *pops = _free_ports(1 + len(FORMATS))
+        self._imap, *pops = free_ports(1 + len(FORMATS))
         self._ports = dict(zip(FORMATS, pops, strict=True))
         for package, program in (("cyrus-imapd", "imapd"), ("cyrus-pop3d", "pop3d")):
             # a copy, for its user cannot look into the cache of ours
@@ -139,12 +139,3 @@ class Cyrus:
                 time.sleep(0.05)
         session.login(name, PASSWORD)
         return session
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in listeners]
-    for one in listeners:
-        one.close()
-    return ports

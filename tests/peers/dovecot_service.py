@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mailgate.testing.certificates import Authority
 from tests.needs import needs, unavailable
+from tests.ports import free_ports
 from tests.services import wait_for
 
 PASSWORD = "sesame"                 # of every user
@@ -152,13 +153,3 @@ def answers(port: int) -> bool:
             return client.recv(3) == b"+OK"
     except OSError:
         return False
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 class Inetd:

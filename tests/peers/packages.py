@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -26,9 +27,16 @@ def unpacked(package: str) -> Path:
     """
     needs("apt-get", "dpkg-deb")
     folder = cache() / package
-    if folder.is_dir():
-        return folder
-    cache().mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        cache().mkdir(parents=True, exist_ok=True)
+        with open(cache() / ".lock", "wb") as lock:     # apt's own lock lets one of two fail
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                _fetch(package, folder)
+    return folder
+
+
+def _fetch(package: str, folder: Path) -> None:
     made = Path(tempfile.mkdtemp(dir=cache(), prefix=f"{package}."))
     try:
         ran = _apt_get("download", package, folder=made)
@@ -41,13 +49,9 @@ def unpacked(package: str) -> Path:
                         f"({ran.stderr.decode(errors='replace').strip()})")
         subprocess.run(["dpkg-deb", "-x", files[0], made / "root"], check=True)
         (made / "root").chmod(0o755)
-        try:
-            (made / "root").rename(folder)
-        except OSError:         # another process was quicker
-            assert folder.is_dir()
+        (made / "root").rename(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return folder
 
 
 def _apt_get(*words: str, folder: Path) -> subprocess.CompletedProcess[bytes]:

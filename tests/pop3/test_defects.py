@@ -7,6 +7,7 @@ long as it is tried. Both serve the same messages to the same client.
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Callable
 from typing import Any
@@ -311,6 +312,10 @@ class OurTests(Defects):
 
 class StockTests(Defects):
     """Twisted's class has all of them."""
+
+    def tearDown(self) -> None:
+        gc.collect()    # a Deferred that it forgot speaks of its failure here, not in another test
+        self.flushLoggedErrors()
 
     def test_ordinary_session(self) -> None:
         """The control passes."""

@@ -16,13 +16,13 @@ from tests.pop3.maildrops import Mail, mail_of
 from tests.pop3.staging import Server
 
 LARGE = Mail(b"Subject: large\r\n\r\n" + (b"x" * 98 + b"\r\n") * 200_000, streamed=True)    # 20 MB
-PATIENCE_TURNS = 2000       # turns of the reactor, 5 ms each, that a test waits for something
+PATIENCE_TURNS = 12_000     # turns of the reactor, 5 ms each, that a test waits for something
 
 
 class RealSocketTests(TestCase):
     """Sockets are real; the server's clock is the test's, so that minutes pass at once."""
 
-    timeout = 60
+    timeout = 110
 
     def serve(self, mails: list[Mail]) -> Server:
         """Listen, and stop when the test ends."""
@@ -111,11 +111,13 @@ class RealSocketTests(TestCase):
         yield self.log_in(server, client)
         client.sendall(b"RETR 1\r\n")
         yield self.read(client, 10_000)
-        for _ in range(20):     # what fits between the two ends has gone there
+        for _ in range(20):     # what fits between the two ends has gone there, or nearly all of it
             yield deferLater(reactor, 0.01, lambda: None)
-        for _ in range(20):
+        for _ in range(50):     # less than the time of a session that is idle
             server.clock.advance(10)
             yield deferLater(reactor, 0.002, lambda: None)
+            if not server.left_behind():
+                break
         yield self.gone(server)
         self.assertEqual(len(server.realm.opened), 1)
         rest = yield self.read(client, 1 << 30)

@@ -1,9 +1,9 @@
 """A process of its own over an embedded store, driven by lines: for tests that stop or kill it.
 
-    python -m tests.stores.sqlite_child FOLDER LEASE_SECONDS
+    python -m tests.stores.sqlite_child FOLDER LEASE_SECONDS CLOCK
 
-It says `ready`, then answers every line of `open NAME VIEW`, `commit NUMBER...`, `deliver NAME OCTETS`
-and `end` by one line: `ok ...`, or the name of the fault.
+Its database goes by the time in the file CLOCK. It says `ready`, then answers every line of `open NAME VIEW`,
+`commit NUMBER...`, `deliver NAME OCTETS` and `end` by one line: `ok ...`, or the name of the fault.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from twisted.protocols.basic import LineReceiver
 
 from mailgate.errors import MailgateError
 from mailgate.model import Admission, Envelope, Placement
+from mailgate.stores import sqlite_database
 from mailgate.stores.files import FileBlobStore
 from mailgate.stores.sqlite import SqliteStore
+from tests.stores.sqlite_process import connect_by
 
 
 class Driver(LineReceiver):
@@ -73,5 +75,6 @@ class Driver(LineReceiver):
 
 
 if __name__ == "__main__":
+    sqlite_database.connect = connect_by(sys.argv[3])
     StandardIO(Driver(sys.argv[1], float(sys.argv[2])))
     reactor.run()

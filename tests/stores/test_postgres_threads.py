@@ -77,8 +77,6 @@ class ConflictTests(PostgresHooks, StoreHooks, TestCase):
 class FenceTests(PostgresHooks, StoreHooks, TestCase):
     """Two connections: a QUIT that has done all but its COMMIT, and a login when its lease has expired."""
 
-    lease_seconds = 1
-
     async def test_who_comes_second_waits_and_then_sees(self) -> None:
         """The taker waits for the row that QUIT holds; which of the two is first the other one knows."""
         for commits in (True, False):
@@ -102,7 +100,7 @@ class FenceTests(PostgresHooks, StoreHooks, TestCase):
 
             ending = deferToThread(transact, quitting, all_but_commit, (session._lease, [1]))
             await deferToThread(reached.wait, 60)
-            await self.until_expired(store)
+            await self.expire_holder(store)
             taking = self.open_soon(other)
             await self.until_waiting(store)
             go_on.set()
@@ -131,11 +129,6 @@ class FenceTests(PostgresHooks, StoreHooks, TestCase):
                 transact(connection, late, (), holder=holder)
         self.assertEqual(self.count(store, "message"), 1)
         self.assertEqual(self.count(store, "lease"), 1)
-
-    async def until_expired(self, store) -> None:
-        while self.sql(store, "SELECT 1 FROM holder WHERE expires_ms > extract(epoch FROM clock_timestamp())"
-                              " * 1000 AND id = %s", store._database.holder.id):
-            await deferToThread(Event().wait, 0.05)
 
     async def until_waiting(self, store) -> None:
         while not self.sql(store, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):

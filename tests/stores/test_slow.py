@@ -157,7 +157,7 @@ class SlowBucketTests(SlowStore, SynchronousTestCase):
             third.quit()
         self.assertFalse(answered.is_set())
         self.bucket.thaw()
-        waiting.join(30)
+        waiting.join(60)
         self.assertTrue(answered.is_set())
 
     def test_a_stop_while_the_bucket_does_not_answer(self) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
 from mailgate.model import Account, AppPassword
-from mailgate.stores import sqlite_connection
+from mailgate.stores import sqlite_connection, sqlite_database
 from mailgate.stores.account_changes import USE_NOTED_MS
 from mailgate.stores.sqlite_connection import migrations
 from tests.stores.contract_base import StoreHooks
 from tests.stores.sqlite_hooks import SqliteHooks
+from tests.stores.sqlite_process import connect_by
 
 PHONE = AppPassword("phone", "{SSHA512}x", generated=True)
-NOW = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+NOW_SECONDS = 1_700_000_000
 
 
 class AppPasswordTests(SqliteHooks, StoreHooks, TestCase):
@@ -47,15 +49,18 @@ class AppPasswordTests(SqliteHooks, StoreHooks, TestCase):
 
     async def test_a_use_is_noted_once_a_minute(self) -> None:
         """In the login's own transaction, and by no other address; a clock that was set back is no bar."""
+        clock = Path(self.temporary_folder(), "clock")
+        clock.write_text(str(NOW_SECONDS), "ascii")
+        self.patch(sqlite_database, "connect", connect_by(str(clock)))
         store = await self.make_store()
         await self.add_account(store, "fred")
         await store.accounts.add_app_password("fred", PHONE)
         used = replace(await self.admission(store, "fred"), app_password="PHONE", used_from="192.0.2.1")
         statements = await self.trace(store)
-        for ago_ms, noted in ((None, True), (0, False), (USE_NOTED_MS - 5000, False), (USE_NOTED_MS, True),
-                              (-3_600_000, True)):
+        for ago_ms, noted in ((None, True), (10, False), (USE_NOTED_MS - 10, False),
+                              (USE_NOTED_MS + 10, True), (-3_600_000, True)):
             if ago_ms is not None:
-                self.sql(store, f"UPDATE app_password SET last_used_ms = {NOW} - ?", ago_ms)
+                self.sql(store, "UPDATE app_password SET last_used_ms = ?", NOW_SECONDS * 1000 - ago_ms)
             [(before,)] = self.sql(store, "SELECT last_used_ms FROM app_password")
             session = await store.open(used)
             [(after,)] = self.sql(store, "SELECT last_used_ms FROM app_password")

@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.stores.contract_base import StoreHooks
-from tests.stores.sqlite_process import Child, ChildHooks
+from tests.stores.sqlite_process import MOMENT_SECONDS, Child, ChildHooks
 
 ROUNDS = 12
 MOST_STEPS = 12
@@ -62,7 +62,8 @@ class KilledProcessTests(ChildHooks, StoreHooks, TestCase):
 
     async def read_and_sweep(self, store) -> None:
         """See that every message is whole, and that what the process left behind goes."""
-        session = await self.until_opened(store, "mrose")
+        self.pass_time(LEASE_SECONDS + MOMENT_SECONDS)
+        session = await self.login(store, "mrose")
         for text in await self.texts(session):
             self.assertIn(len(text), (SMALL + 10, LARGE + 10))
             self.assertEqual(text.strip(b"x\r\n"), b"a: b")

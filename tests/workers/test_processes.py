@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.talk import CLIENT_SECONDS, PASSWORD, Raw
 from tests.interop.texts import HELLO
-from tests.services import Site, wait_for
+from tests.services import Site, lives, wait_for
 
 PEOPLE = ("ann", "bob", "carol", "dave")
 MOST_CONNECTIONS = 300      # until another worker has accepted one
@@ -47,7 +48,7 @@ class WorkersCase(SynchronousTestCase):
         pids = workers_of(cls.service.pid)
         cls.service.end()
         for pid in pids:
-            if is_there(pid):
+            if lives(pid):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(cls.folder)
 
@@ -58,6 +59,14 @@ class WorkersCase(SynchronousTestCase):
         client = Raw(port or self.service.pop3_port)
         self.addCleanup(client.close)
         return client
+
+    def serving(self) -> set[int]:
+        """Return which workers some clients meet that come and go."""
+        found = set()
+        for _ in range(9):
+            with Raw(self.service.pop3_port) as client:
+                found.add(server_of(client, self.pids()))
+        return found
 
     def at_another(self, *others: Raw) -> Raw:
         """Return a connection to a worker that serves none of the others."""
@@ -156,16 +165,17 @@ class DyingTests(WorkersCase):
 
         def opens() -> bool:
             with self.talk() as again:
-                return again.log_in("ann")[:3] == b"+OK" and again.ask("STAT").startswith(b"+OK 3 ")
+                granted = again.log_in("ann")[:3] == b"+OK" and again.ask("STAT").startswith(b"+OK 3 ")
+                return granted and again.ask("QUIT")[:3] == b"+OK"      # free for who comes to another worker
 
-        wait_for(opens, "the maildrop of the dead session", seconds=30)
+        wait_for(opens, "the maildrop of the dead session")
         self.assertEqual(bob.ask("QUIT")[:3], b"+OK")
         self.assertEqual(self.held("bob"), 1)
         self.assertIn(f"worker {victim} was ended by signal 9; another one begins now", self.service.log())
 
     def a_worker_is_told_to_end(self) -> None:
         """By SIGTERM: its sessions are told, and another one begins."""
-        wait_for(lambda: len({server_of(self.talk(), self.pids()) for _ in range(9)}) == 2, "two that serve")
+        wait_for(lambda: len(self.serving()) == 2, "two that serve")
         ann = self.logged_in("ann")
         bob = self.logged_in("bob", ann)
         victim = server_of(ann, self.pids())
@@ -176,7 +186,7 @@ class DyingTests(WorkersCase):
 
     def the_parent_is_killed(self) -> None:
         """The workers notice, tell their sessions, give up all locks, and are gone: nobody has the port."""
-        wait_for(lambda: len({server_of(self.talk(), self.pids()) for _ in range(9)}) == 2, "two that serve")
+        wait_for(lambda: len(self.serving()) == 2, "two that serve")
         ann = self.logged_in("ann")
         bob = self.logged_in("bob", ann)
         bob.ask("DELE 1")
@@ -184,7 +194,7 @@ class DyingTests(WorkersCase):
         self.service.kill()
         for client in (ann, bob):
             self.assertRegex(client.line(), rb"\A-ERR \[SYS/TEMP\] ")
-        wait_for(lambda: not any(map(is_there, pids)), "the workers' end")
+        wait_for(lambda: not any(map(lives, pids)), "the workers' end")
         self.assertEqual(self.rows(), [])
         self.assertRaises(ConnectionRefusedError, self.talk)
         self.assertEqual(self.held("bob"), 1)
@@ -259,7 +269,7 @@ class ReloadTests(WorkersCase):
         for client in clients:
             self.assertRegex(client.line(), rb"\A-ERR \[SYS/TEMP\] ")
             self.assertEqual(client.line(), b"")
-        self.assertFalse(any(map(is_there, pids)))
+        self.assertFalse(any(map(lives, pids)))
         self.assertEqual(self.rows(), [])
         self.assertRaises(ConnectionRefusedError, self.talk)
         self.assertEqual(self.held("bob"), 1)
@@ -295,33 +305,29 @@ def workers_of(pid: int) -> set[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except FileNotFoundError:
         return set()
-    return {int(child) for child in children if is_there(int(child))}
-
-
-def is_there(pid: int) -> bool:
-    """Whether a process lives (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return {int(child) for child in children if lives(int(child))}
 
 
 def server_of(client: Raw | socket.socket, pids: set[int]) -> int:
-    """Return which of some processes has the other end of a connection over TCP."""
+    """Return which of some processes has the other end of a connection over TCP, which was greeted."""
     own = client if isinstance(client, socket.socket) else client.socket
     ends = [f"0100007F:{address[1]:04X}" for address in (own.getpeername(), own.getsockname())]
-    inode = ""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        words = line.split()
-        if words[1:3] == ends:
-            inode = words[9]
-    for pid in pids:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            try:
-                if os.readlink(entry.path) == f"socket:[{inode}]":
-                    return pid
-            except FileNotFoundError:
-                pass
-    raise AssertionError(f"nobody of {pids} has socket {inode}")
+    found: list[int] = []
+
+    def look() -> bool:     # the list may lack a line, where others came and went while it was read
+        inodes = [words[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+                  if (words := line.split())[1:3] == ends]
+        found.extend(pid for pid in pids for inode in inodes if has_socket(pid, inode))
+        return bool(found)
+
+    wait_for(look, f"one of {pids} to have the other end")
+    return found[0]
 
 
+def has_socket(pid: int, inode: str) -> bool:
+    """Whether a process has a socket open."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(entry) == f"socket:[{inode}]":
+                return True
+    return False

@@ -228,7 +228,7 @@ class WorkTests(MaildirHooks, StoreHooks, TestCase):
 
         def hanging(spool: MaildirSpool, known: Mapping[bytes, bytes]) -> object:
             if spool._place.name == name:
-                waiting.wait(20)
+                waiting.wait(60)
             return scan(spool, known)
 
         self.patch(MaildirSpool, "scan", hanging)
