@@ -107,6 +107,10 @@ class Relay:
                 self.cut_after = None
         server.sendall(data)
         if cut:
-            while b"COMMIT\0" not in server.recv(PIECE_OCTETS):     # its completion
-                pass
+            answer = b""
+            while b"COMMIT\0" not in answer:        # its completion
+                piece = server.recv(PIECE_OCTETS)
+                if not piece:
+                    break
+                answer += piece
         return not cut

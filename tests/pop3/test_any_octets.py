@@ -14,7 +14,7 @@ from tests.pop3.maildrops import Mail, mail_of
 from tests.pop3.staging import AT_ONCE, Server
 
 # the harness plays these tests on its own connection, too: examples are not drawn by chance, nor kept
-ALSO_ELSEWHERE = (HealthCheck.differing_executors,)
+ALSO_ELSEWHERE = (HealthCheck.differing_executors, HealthCheck.too_slow)
 
 PATIENT = Policy(sdps=True, last=True, limits=replace(AT_ONCE, bad_commands=10_000, failed_logins=10_000))
 MAILS = [mail_of(120), Mail(b".\n..\nH: x\n\n.\n"), Mail(b"", unique_id=b".id"),

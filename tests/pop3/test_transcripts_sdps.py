@@ -12,7 +12,7 @@ from tests.pop3.maildrops import Mail
 from tests.pop3.staging import GREETING, QUICK, ConversationCase, Server
 
 # the harness plays these tests on its own connection, too: examples are not drawn by chance, nor kept
-ALSO_ELSEWHERE = (HealthCheck.differing_executors,)
+ALSO_ELSEWHERE = (HealthCheck.differing_executors, HealthCheck.too_slow)
 
 DEMON = replace(QUICK, sdps=True)
 MAIL = Mail(b"Return-Path: <sender@example.org>\nSubject: x\n\nhello\n")

@@ -23,7 +23,7 @@ from tests.pop3.maildrops import Gate, Mail, mail_of
 from tests.pop3.staging import QUICK, Server
 
 # the harness plays these tests on its own connection, too: examples are not drawn by chance, nor kept
-ALSO_ELSEWHERE = (HealthCheck.differing_executors,)
+ALSO_ELSEWHERE = (HealthCheck.differing_executors, HealthCheck.too_slow)
 
 DEMON = Policy(sdps=True, limits=QUICK.limits)
 LARGE = Mail(b"Subject: large\r\n\r\n" + (b"x" * 98 + b"\r\n") * 6000, streamed=True)
