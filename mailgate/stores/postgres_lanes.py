@@ -5,8 +5,8 @@ it, and whoever logs in again finds the lease of his last session given up. Diff
 wait for one another.
 
 What an operation is about its arguments tell: a copy that is to be stored and a `Wanted` name their
-maildrop, a `Lease` names a session whose maildrop was noted when its lease was asked for. That is done
-by `operation(cursor, holder, maildrop, ..., session)`.
+maildrop, a `Lease` names a session whose maildrop was noted when its lease was asked for, and so does
+what gives sessions up. That is done by `operation(cursor, holder, maildrop, ..., session)`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from mailgate.errors import MailgateError, StoreUnavailable
-from mailgate.stores.sql.leases import Holder, Lease, Wanted, drop_holder, release
+from mailgate.stores.sql.leases import Holder, Lease, Wanted, drop_holder, release, release_sessions
 from mailgate.stores.sql.messages import remove_marked
 
 ENDS = frozenset({release, remove_marked})      # what gives a lease up
@@ -60,7 +60,7 @@ class Lanes:
     def enter(self, job: Job) -> bool:
         """Take a job in; return whether it can run at once."""
         with self._lock:
-            job.lanes = tuple(dict.fromkeys(self._lanes_of(job.args)))
+            job.lanes = tuple(dict.fromkeys(self._lanes_of(job)))
             if job.operation in LAST_WORDS:
                 before = set(self._under_way)
                 self._barrier = job
@@ -101,13 +101,16 @@ class Lanes:
         with self._lock:
             return list(self._sessions)
 
-    def _lanes_of(self, args: tuple[Any, ...]) -> Iterator[str]:
+    def _lanes_of(self, job: Job) -> Iterator[str]:
         """Give the keys of the maildrops that an operation is about; note a session that begins."""
+        args = job.args
         begun = _begun(args)
         if begun is not None:
             key, session = begun
             self._sessions[session] = key
             yield key
+        if job.operation is release_sessions:       # one whose lease may be on its way to be taken
+            yield from (self._sessions[session] for session in args[0] if session in self._sessions)
         for arg in args:
             if isinstance(arg, Lease):
                 if arg.session in self._sessions:

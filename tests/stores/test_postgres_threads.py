@@ -16,7 +16,8 @@ from mailgate.stores.postgres_holder import HolderLock, SeenHolder
 from mailgate.stores.postgres_lanes import Job, Lanes
 from mailgate.stores.postgres_threads import CONFLICT_SECONDS, Chance
 from mailgate.stores.postgres_transaction import MustBeAlone, transact
-from mailgate.stores.sql.leases import Holder, Lease, Wanted, drop_holder, release, take
+from mailgate.stores.sql.database import renew_and_release
+from mailgate.stores.sql.leases import Holder, Lease, Wanted, drop_holder, release, release_sessions, take
 from mailgate.stores.sql.messages import remove_marked
 from tests.stores.contract_base import MIME, StoreHooks
 from tests.stores.postgres_hooks import PostgresHooks
@@ -173,6 +174,16 @@ class LaneTests(SynchronousTestCase):
     """Which jobs wait for which."""
 
     wanted = Wanted("ann", "ann", "", None, None, 0)
+
+    def test_a_session_that_is_given_up_early(self) -> None:
+        """While its lease is on its way to be taken: else it would be taken after all, and nobody's."""
+        lanes, holder = Lanes(), Holder(60)
+        taking, renewing, giving_up = (Job(take, (holder, self.wanted, "s1"), False),
+                                       Job(renew_and_release, (holder, {"s1"}), False),
+                                       Job(release_sessions, ({"s1", "s2"},), False))
+        self.assertEqual([lanes.enter(job) for job in (taking, renewing, giving_up)], [True, True, False])
+        self.assertEqual([lanes.leave(job) for job in (taking, giving_up)], [[giving_up], []])
+        self.assertEqual(lanes.sessions(), [])
 
     def test_order(self) -> None:
         """One maildrop's jobs follow each other, from a login to its release; others go beside them."""
