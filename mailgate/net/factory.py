@@ -13,7 +13,7 @@ from mailgate.net.idle import IdleClock, Watched
 from mailgate.net.linelog import LineLog
 
 STOP_GRACE_SECONDS = 5.0   # how long a shutdown waits for clients to take what was sent
-STOP_STORING_SECONDS = 5.0  # and then for messages that are being stored, in a place that may not answer
+STOP_STORING_SECONDS = 5.0  # and then for what is being stored or removed, in a place that may not answer
 
 log = Logger()
 
@@ -78,7 +78,12 @@ class ServerFactory(Factory):
     def _cut_all(self) -> None:
         self._patience = self.clock.callLater(STOP_STORING_SECONDS, self._leave_all)
         for connection in list(self.idle.watched):
-            connection.cut()
+            if not self._may_finish(connection):
+                connection.cut()
+
+    def _may_finish(self, connection: Any) -> bool:
+        """Return whether a connection has some seconds more, for what the store does for it."""
+        return False        # it may know by itself
 
     def _leave_all(self) -> None:
         self._lines.flush()

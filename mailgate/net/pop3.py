@@ -145,6 +145,10 @@ class POP3Factory(ServerFactory):
         gone, tickets = super().shutdown(), self.tickets
         return gone if tickets is None else gone.addBoth(lambda _: tickets.stop())
 
+    def _may_finish(self, connection: Any) -> bool:
+        finishing: bool = connection.finishing
+        return finishing
+
     def ended(self, connection: Any) -> None:
         """Note that a connection is gone."""
         self.crowd.leave(connection.peer)

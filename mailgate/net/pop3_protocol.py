@@ -175,6 +175,11 @@ class POP3Protocol(LoginConnection):
         else:
             self._close()
 
+    @property
+    def finishing(self) -> bool:
+        """Whether a QUIT is being carried out for a client that waits to hear what came of it."""
+        return self._committing and not (self._closing or self._congested)
+
     # Turns ----------------------------------------------------------------------------------
 
     def _run(self, turn: Turn = NOTHING) -> None:

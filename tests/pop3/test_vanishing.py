@@ -286,6 +286,27 @@ class TimeoutTests(Vanishing):
             self.successResultOf(done)
             self.nothing_left(server, removed)
 
+    def test_shutdown_with_a_slow_quit(self) -> None:
+        """It is answered also after five seconds; after ten it is carried out, and not waited for."""
+        for seconds, ended in ((9, False), (11, True)):
+            server = Server([mail_of(120)])
+            peer = server.log_in()
+            silent = server.connect(reading_octets=0)
+            server.drop.committing.shut()
+            peer.say(b"DELE 1\r\nQUIT\r\n")
+            done = server.factory.shutdown()
+            for _ in range(seconds):
+                server.clock.advance(1)
+                peer.settle()
+                silent.settle()
+            self.assertEqual((done.called, silent.closed, peer.closed), (ended, True, False))
+            server.drop.committing.open()
+            peer.settle()
+            self.assertTrue(bytes(peer.received).endswith(b"\r\n+OK goodbye\r\n"), peer.received)
+            self.assertTrue(peer.closed)
+            self.successResultOf(done)
+            self.nothing_left(server, [1])
+
     def test_shutdown_with_clients_that_do_not_read(self) -> None:
         """Clients with much unread keep a server from stopping for the progress time at most."""
         server = Server([mail_of(60_000), LARGE])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from threading import Thread
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -14,6 +13,7 @@ from twisted.python.threadpool import ThreadPool
 
 from mailgate.errors import MailgateError, StoreUnavailable
 from mailgate.stores.files import os_fault
+from mailgate.stores.threads import STOP_SECONDS, DaemonThreads, end_of
 
 THREADS = 8
 
@@ -31,13 +31,20 @@ class SpoolThreads:
 
     def start(self) -> None:
         """Begin to take calls."""
-        self._pool = _Pool(0, THREADS, "mailgate spools")
+        self._pool = DaemonThreads(0, THREADS, "mailgate spools")
         self._pool.start()
 
     async def stop(self) -> None:
-        """See through what is under way, and take no calls any more."""
-        while self._under_way:
-            await DeferredList(list(self._under_way))
+        """See through what is under way, and take no calls any more.
+
+        A disk may not answer at all: what is late finds no threads, as if the process had been killed.
+        """
+        late = self._reactor.seconds() + STOP_SECONDS
+        while self._under_way and self._reactor.seconds() < late:       # more may have been begun
+            await end_of(self._under_way, self._reactor)
+        if self._under_way:
+            log.warn("{count} pieces of work in files of other programs do not end, and are not waited for",
+                     count=len(self._under_way))
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()
@@ -81,11 +88,3 @@ def _as_ours(failure: Failure) -> Failure:
         return Failure(os_fault(failure.value))
     log.failure("a bug in the store", failure)
     return Failure(StoreUnavailable(f"{type(failure.value).__name__}: {failure.value}"))
-
-
-class _Pool(ThreadPool):
-    """Threads that do not keep a process alive that was told to end."""
-
-    @staticmethod
-    def threadFactory(*args: Any, **kwargs: Any) -> Thread:     # type: ignore[override]
-        return Thread(*args, **kwargs, daemon=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -21,11 +19,11 @@ from mailgate.stores.readahead import ReadAhead
 from mailgate.stores.sql.cursor import Cursor
 from mailgate.stores.sql.leases import Holder, Lease, drop_holder, release, release_sessions, renew
 from mailgate.stores.sql.messages import Snapshot, bury
+from mailgate.stores.threads import DaemonThreads, end_of
 
 RENEWALS_A_LEASE = 3            # a renewal may be late by two thirds of the lease
 BLOB_THREADS = 8
 OTHERS_SECONDS = 0.03           # they look again and again, in their first 0.1 s every 0.025 or sooner
-STOP_SECONDS = 5                # for bodies that are under way, and again for the threads that write them
 SNAPSHOT_CACHE_OCTETS = 128 * 1024 * 1024
 SNAPSHOT_OCTETS = 1000          # what a snapshot takes beside its messages
 MESSAGE_OCTETS = 96             # of one message in a snapshot, the rendered replies counted
@@ -100,7 +98,7 @@ class Database:
             await self.writer.stop()
             raise
         threads = max(BLOB_THREADS, getattr(self.blobs, "calls_at_once", 1))
-        self._pool = _BlobThreads(0, threads, "mailgate bodies")
+        self._pool = DaemonThreads(0, threads, "mailgate bodies")
         self._pool.start()
         self._renewal.start(self._renewal_seconds, now=False)
         self.bury()
@@ -120,16 +118,7 @@ class Database:
 
         A delivery that is late finds the store closed, and is not acknowledged.
         """
-        over: Deferred[None] = Deferred()
-        late = self._reactor.callLater(STOP_SECONDS, over.callback, None)
-
-        def ended(_: object) -> None:
-            if late.active():
-                late.cancel()
-                over.callback(None)
-
-        DeferredList(list(commits)).addCallback(ended)
-        return over
+        return end_of(commits, self._reactor)
 
     # Work in threads ------------------------------------------------------------------------
 
@@ -191,22 +180,6 @@ class Database:
         late = set(self._unreleased)
         renewing = self.writer.run(renew_and_release, self.holder, late)
         return renewing.addCallbacks(lambda _: self._unreleased.difference_update(late), _never_mind)
-
-
-class _BlobThreads(ThreadPool):
-    """Threads that do not keep a process alive that was told to end."""
-
-    def stop(self) -> None:
-        """End the threads; those that wait for a bucket or a disk are not waited for."""
-        self.joined, self.started = True, False
-        self._team.quit()
-        end = time.monotonic() + STOP_SECONDS
-        for thread in self.threads:
-            thread.join(max(0.0, end - time.monotonic()))
-
-    @staticmethod
-    def threadFactory(*args: Any, **kwargs: Any) -> Thread:     # type: ignore[override]
-        return Thread(*args, **kwargs, daemon=True)
 
 
 class SnapshotCache:
