@@ -59,6 +59,24 @@ class RecordTests(SynchronousTestCase):
         records.add_command(record, Command("X", b"x" * 1000, 0.0))
         self.assertEqual(len(record.commands[0].argument), 255)
 
+    def test_secrets(self) -> None:
+        """Where octets are left out, what is secret of a command is known all the same."""
+        for kept in (10, 1010):
+            records = Records(lambda: 0.0, kept_octets=kept)
+            record = records.begin("pop3")
+            records.note(record, "C", b"x" * 999 + b"\r\n")
+            for line in (b"PASS abc", b"AUTH PLAIN " + b"y" * 9000, b"zzz", b"APOP " + b"n" * 250 + b" abc"):
+                event = records.note(record, "C", line + b"\r\n")
+                verb, _, argument = line.partition(b" ")
+                command = Command(verb.decode(), argument, 0.0)
+                records.add_command(record, command)
+                command.hide(event, record.discretion)
+            told = repr(record.commands) + show(record)
+            for secret in ("abc", "yyy", "zzz"):
+                self.assertNotIn(secret, told)
+            self.assertEqual(record.octets_kept, kept)
+            self.assertLess(max(len(one.argument) for one in record.commands), 600)
+
     def test_old_sessions_are_forgotten(self) -> None:
         """All of them together take so much; those that are open stay."""
         records = Records(lambda: 0.0, kept_in_all=2 * EVENT_OCTETS)

@@ -96,6 +96,32 @@ S: 221 See you later
                       "C: BDAT 8 LAST\nC:\nC: NOOP\nS: 250", shown)
         self.assertEqual(len(self.server.maildrop("bob")), 2)
 
+    def test_behind_quit(self) -> None:
+        """The end is that of the QUIT, also for who says more: nobody answers it."""
+        for protocol in ("smtp", "lmtp"):
+            self.server.talk(protocol).say(b"NOOP\r\nQUIT\r\nNOOP\r\nNOOP\r\n")
+            self.assertEqual(self.server.deliveries[-1].end, "QUIT")
+
+    def test_size_of_a_chunk(self) -> None:
+        """It is what the server takes for one, however it is written."""
+        talker = self.server.talk("lmtp")
+        talker.say(b"LHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<bob@mail.example.org>\r\n"
+                   b"BDAT  00000000000000000002  LAST \r\n\r\nNOOP\r\nBDAT 2 LAS\r\n")
+        self.assertEqual(self.replies()[3:],
+                         [("BDAT", "250", True), ("NOOP", "250", True), ("BDAT", "501", False)])
+
+    def test_long_line(self) -> None:
+        """A command is known by its beginning, though that was recorded before the end came."""
+        for protocol in ("smtp", "lmtp"):
+            talker = self.server.talk(protocol)
+            talker.say(b"AUTH PLAIN " + b"x" * (LINE_OCTETS + 1))
+            talker.say(b"BDAT 3 LAST\r\nNOOP\r\n")
+            record = self.server.deliveries[-1]
+            self.assertEqual([(one.verb, one.reply[:3]) for one in record.commands],
+                             [("AUTH", b"500"), ("NOOP", b"250")])
+            self.assertNotIn("xxx", show(record) + repr(record.commands))
+            self.assertNotIn("BDAT", show(record))
+
     def test_bare_line_ends(self) -> None:
         """A line is what the server takes for one: LMTP ends it with LF, SMTP with CRLF alone."""
         for protocol, verbs in (("smtp", ["NOOP\\nNOOP", "RSET"]), ("lmtp", ["NOOP", "NOOP", "RSET"])):

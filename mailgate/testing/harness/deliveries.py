@@ -6,6 +6,7 @@ POP3; a message's as they come: nothing in it is taken for a command, or for a p
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted
@@ -13,6 +14,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from mailgate.errors import BadArguments
+from mailgate.lmtp.commands import read_chunk
 from mailgate.net.lmtp import LMTPProtocol
 from mailgate.net.tls import hindrance, secured
 from mailgate.testing.harness.flights import layer_of
@@ -74,6 +77,7 @@ class Conversation:
         self._replies_each = replies_each
         self._line_end = line_end
         self._unread = bytearray()              # of the client's
+        self._line_head = b""                   # the beginning of a line that was recorded before its end
         self._reply = b""                       # of the server's, as far as it has come
         self._command: Command | None = None    # whose answer is waited for
         self._replies = 0                       # that it still gets
@@ -97,7 +101,7 @@ class Conversation:
     def begin_tls(self) -> None:
         """TLS begins now; what came in clear behind STARTTLS is nobody's."""
         self.drop()
-        self._command, self._replies, self._accepted = None, 0, 0
+        self._command, self._replies, self._accepted, self._line_head = None, 0, 0, b""
         self.record.tls = True
         self._records.note(self.record, "*", text="TLS begins")
 
@@ -143,22 +147,24 @@ class Conversation:
                 self._take(self._taken(end + len(self._line_end)))
             else:
                 if len(self._unread) > LINE_OCTETS:
+                    self._line_head = self._line_head or bytes(self._unread)
                     self.drop()
                 return
 
     def _take(self, line: bytes) -> None:
         """Record a command."""
-        verb, argument, secret = meaning(line, response=False)
-        event = self._records.note(self.record, "C", line, secret=secret)
+        head, self._line_head = self._line_head, b""
+        verb, argument, secret = meaning(head + line, response=False)
+        event = self._records.note(self.record, "C", line, secret=None if head else secret)
         self._command = command = Command(verb, argument, event.at, good=GOOD)
         self._records.add_command(self.record, command)
         command.hide(event, self.record.discretion)
         self._replies = 1
         if verb == "BDAT" and self._replies_each:
-            octets, _, last = argument.strip().partition(b" ")
-            if octets.isdigit() and len(octets) < 20:
-                self._content = Chunk(int(octets)) if int(octets) else None
-                if last.strip().upper() == b"LAST":
+            with suppress(BadArguments):        # is answered, and ends the connection
+                octets, last = read_chunk(argument.strip(b" "))
+                self._content = Chunk(octets) if octets else None
+                if last:
                     self._replies, self._accepted = self._accepted, 0
 
     def _answered(self, line: bytes) -> None:
@@ -207,8 +213,9 @@ class Recorded:
 
     def closes(self) -> None:
         """The server closes now."""
-        quits = self.talk.record.verbs[-1:] == ["QUIT"]
-        self._how = self._how or ("QUIT" if quits else "closed by the server")
+        # behind the last answer the client may have said more
+        answered = [one.verb for one in self.talk.record.commands[-2:] if one.reply]
+        self._how = self._how or ("QUIT" if answered[-1:] == ["QUIT"] else "closed by the server")
 
 
 class RecordedLMTP(Recorded, LMTPProtocol):

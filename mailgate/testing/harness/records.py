@@ -23,6 +23,7 @@ KEPT_COMMANDS = 50_000          # likewise
 KEPT_IN_ALL = 256 * 1024 * 1024     # octets that sessions may take, roughly; then old ones are forgotten
 EVENT_OCTETS = 500              # that an event takes beside its octets, and its share of a command
 ARGUMENT_OCTETS = 255           # of a command that comes when no more octets are kept
+JUDGED_OCTETS = 2 * ARGUMENT_OCTETS     # of such a line, verb counted, to know what of it is secret
 
 
 class Event(NamedTuple):
@@ -44,6 +45,14 @@ class Event(NamedTuple):
     def shown(self, secrets: bool = False) -> bytes:
         """Return the octets, what is secret masked."""
         return self.octets if secrets else cover(self.octets, self.secret)
+
+    def cut(self, most: int) -> Event:
+        """Return it with so many octets at most."""
+        if len(self.octets) <= most:
+            return self
+        octets = self.octets[:most]
+        return self._replace(octets=octets, secret=united(
+            (first, min(last, len(octets))) for first, last in self.secret))
 
     def as_dict(self, began: float = 0.0, *, secrets: bool = False) -> dict[str, Any]:
         """Return it as JSON can hold it. `octets` is in base64, `shown` the same as text with escapes.
@@ -269,7 +278,7 @@ class Records:
 
     def note(self, record: SessionRecord, who: str, octets: bytes = b"", text: str = "",
              faults: tuple[str, ...] = (), secret: Span | None = None, content: bool = False) -> Event:
-        """Add an event to a record, and return it.
+        """Add an event to a record, and return it: some of its octets also where none are kept any more.
 
         What looks like a secret is known to be one; `secret` says of more of the octets that they are. Octets
         may come in any pieces. `content`: they are of a message, in which nothing looks like a secret.
@@ -284,18 +293,17 @@ class Records:
             record.octets_said += len(octets)
         most = self._kept_octets // 4 if content else self._kept_octets     # what is said of it is kept
         room = max(0, most - record.octets_kept)
-        if len(octets) > room:
-            record.octets_left_out += len(octets) - room
-            octets = octets[:room]
-        record.octets_kept += len(octets)
+        record.octets_left_out += max(0, len(octets) - room)
+        record.octets_kept += min(len(octets), room)
+        octets = octets[:max(room, JUDGED_OCTETS)]
         if secret is not None:
             spans = (*spans, secret)
         spans = united((first, min(last, len(octets))) for first, last in spans)
         text = record.discretion.masked_text(text) if text else text
         event = Event(self._seconds(), who, octets, text, record.tls, faults, spans)
         if self._has_room(record, who):
-            record.events.append(event)
-            self._tell(record, event)
+            record.events.append(event.cut(room))
+            self._tell(record, record.events[-1])
         return event
 
     def _has_room(self, record: SessionRecord, who: str) -> bool:

@@ -277,7 +277,7 @@ class SMTPConnection(Recorded, ESMTP):
 
     def do_QUIT(self, rest: bytes) -> None:
         """Take leave."""
-        self.closes()
+        self._how = self._how or "QUIT"
         super().do_QUIT(rest)
 
     # Inside -----------------------------------------------------------------------------------
