@@ -157,9 +157,10 @@ class IMaildropStore(Interface):
         """Give messages of the INBOX the unique-ids that another server gave them, by their present ones.
 
         Nobody logs in meanwhile. Of very many (thousands), a store may take some after the others, so that
-        mail goes on coming in: what a fault leaves undone the same call does later. An id that no message
-        has is passed over; the present ids of those whose new id another message has or had are returned,
-        and they stay as they are. Ids that were given up are not given to other messages, and those taken
+        mail goes on coming in: a fault may leave some undone. Who calls again looks at the present ids
+        anew, since messages that were to swap theirs may have done so. An id that no message has is passed
+        over; the present ids of those whose new id another message has or had are returned, and they stay
+        as they are. Ids that were given up are not given to other messages, and those taken
         count as identities of an import: `IDelivery.commit` takes no placement with one of them any more.
         Raises: MaildropInUse, MessageMalformed for an id that POP3 cannot carry, StoreUnavailable.
         """
