@@ -14,17 +14,18 @@ from mailgate.stores.postgres_address import shown
 from mailgate.stores.postgres_connection import Limits, connect, prepare, settings_of
 from mailgate.stores.postgres_cursor import Connection, PostgresCursor
 from mailgate.stores.postgres_faults import fault_of
-from mailgate.stores.postgres_lanes import LAST_WORDS, Lanes
+from mailgate.stores.postgres_lanes import Lanes
 from mailgate.stores.postgres_threads import Chance, ReaderThreads, WriterThreads
 from mailgate.stores.postgres_transaction import PLAIN, look
 from mailgate.stores.sql.cursor import Cursor
-from mailgate.stores.sql.database import Database
+from mailgate.stores.sql.database import RENEWALS_A_LEASE, Database
 from mailgate.stores.sql.leases import Holder, release_sessions
 from mailgate.stores.sql.upkeep import store_id
 
 WRITERS = 4
 READERS = 4
 RELEASE_SECONDS = 1     # between two attempts to give up leases, when the server cannot be reached
+COMPARISONS = RENEWALS_A_LEASE      # after a loss: a server may work for long on what it was asked before
 ANSWER_SECONDS = 5      # of a server that is there, beyond what a statement may take
 
 T = TypeVar("T")
@@ -50,7 +51,8 @@ class PostgresDatabase(Database):
         writer.when_lost = self._note_loss
         self._lanes = writer.lanes
         self._releasing: Any = None     # a delayed call
-        self._lost = False      # a connection, since the leases were last compared
+        self._lost = False      # a connection, since the last renewal
+        self._comparisons = 0   # of leases with sessions that are due, one a renewal
 
     def __repr__(self) -> str:
         return f"<PostgresDatabase {shown(self._url)}>"
@@ -83,9 +85,12 @@ class PostgresDatabase(Database):
         self._lost = True
 
     def _renew(self) -> Deferred[None]:
-        renewing = super()._renew()
+        """Renew alone: a lease that cannot be given up yet would undo it, and has `_release_late`."""
+        renewing = self._renew_with(set())
         if self._lost:
-            self._lost = False
+            self._lost, self._comparisons = False, COMPARISONS
+        if self._comparisons:
+            self._comparisons -= 1
             comparing = self.writer.run(drop_strays, self.holder, self._lanes)
             comparing.addErrback(self._not_compared)
         return renewing
@@ -134,7 +139,8 @@ def drop_strays(cursor: Cursor, holder: Holder, lanes: Lanes) -> None:
     """Give up the leases of this process that no session of it has.
 
     A server that crashed, or a replica in its place, may have forgotten that they were given up: that
-    was not worth a wait. Nothing of this process runs beside it (see `LAST_WORDS`).
+    was not worth a wait. And one whose answer nobody waits for any more may yet commit a login. Others
+    may run beside it: a session is in `lanes` before it has a lease, and until it certainly has none.
     """
     cursor.execute("SELECT session FROM lease WHERE holder = ?", (holder.id,))
     there = {session for (session,) in cursor.fetchall()}
@@ -146,5 +152,4 @@ def _tried_later(failure: Failure) -> None:
     failure.trap(MailgateError)
 
 
-LAST_WORDS.add(drop_strays)
 PLAIN.add(drop_strays)

@@ -14,8 +14,8 @@ KEPT_STATEMENTS = 1024
 
 NOW = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)"     # not the transaction's begin
 LISTED = r"jsonb_array_elements_text(CAST(\g<json> AS JSONB)) AS listed (value)"
-# A change counter grows by chance: where a failover undid some changes, those that come instead are told
-# apart from what a process may have kept in memory of the ones that were lost.
+# What counts changes, of maildrops and of accounts, grows by chance: where a failover undid some, those that
+# come instead are told apart from what a process may have kept in memory of the ones that were lost.
 STEP = "CAST(1 + floor(random() * 4294967296) AS BIGINT)"
 _VALUE = r"\?|:\w+"
 
@@ -28,6 +28,7 @@ REPLACEMENTS: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(words)
     (r"json_group_array\(json_array\(([^()]*)\)\)",
      r"CAST(coalesce(json_agg(json_build_array(\1)), '[]') AS TEXT)"),
     (rf"\bchange = change \+ (1|{_VALUE})", rf"change = change + \1 * {STEP}"),
+    (r"\blast = last \+ 1\b", f"last = last + {STEP}"),
     # What a sub-select has put in order an aggregate may take in any.
     (r"group_concat\((\w+), ','\)", r"string_agg(CAST(\1 AS TEXT), ',' ORDER BY serial)"),
     (r"group_concat\(unique_id, ' '\)",

@@ -48,6 +48,10 @@ class Relay:
         with suppress(OSError):         # else the thread that waits for clients would take one more
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
+        self.end_connections()
+
+    def end_connections(self) -> None:
+        """End those that there are. A server that is at work on something does not see it."""
         for one in list(self._sockets):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

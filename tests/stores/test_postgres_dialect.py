@@ -27,6 +27,7 @@ class TranslationTests(SynchronousTestCase):
                 ("SELECT value FROM json_each(?) WHERE", f"SELECT value FROM {array} WHERE"),
                 ("change = change + 1", f"change = change + 1 * {STEP}"),
                 ("change = change + ?", f"change = change + %s * {STEP}"),
+                ("SET last = last + 1", f"SET last = last + {STEP}"),
                 ("group_concat(octets, ',')", "string_agg(CAST(octets AS TEXT), ',' ORDER BY serial)"),
                 ("FROM message INDEXED BY message_user WHERE", "FROM message WHERE"),
                 ("ifnull(a, 0)", "coalesce(a, 0)"),

@@ -7,13 +7,14 @@ from collections import Counter
 from functools import cache
 from threading import Event
 
+import psycopg
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from mailgate.errors import LeaseLost, MaildropInUse, StoreUnavailable
+from mailgate.errors import LeaseLost, MaildropInUse, StaleCredential, StoreUnavailable
 from mailgate.model import Admission
 from mailgate.stores import postgres_threads
 from mailgate.stores.postgres_connection import Limits
@@ -173,6 +174,39 @@ class SilentServerTests(FailoverHooks, TestCase):
         await gatherResults([first, *waiting])
         self.assertEqual(order, ["renewed", "one", "two"])
 
+    async def test_renewals_after_a_loss(self) -> None:
+        """Nor because leases are compared with sessions meanwhile: that waits for nobody."""
+        self.server = postgres.primary()
+        store = await self.started(self.fresh_database(), self.temporary_folder(), writers=2)
+        session, running, let_go, order = await self.login(store, "mrose"), Event(), Event(), []
+        slow = store._database.writer.run(lambda cursor: (running.set(), let_go.wait(10)))
+        slow.addCallback(lambda _: order.append("slow"))
+        await deferToThread(running.wait, 60)
+        store._database._note_loss()
+        for _ in range(2):
+            await store._database._renew()
+            order.append("renewed")
+        let_go.set()
+        await slow
+        self.assertEqual(order, ["renewed", "renewed", "slow"])
+        await session.commit([])
+
+    async def test_renewals_beside_a_lease_that_cannot_be_given_up(self) -> None:
+        """Its row is locked, as by a QUIT whose client is lost: no other session loses its lease for that."""
+        self.server = postgres.primary()
+        limits = self.patch(Limits, "of", lambda _: Limits(idle=15_000, lock=200, statement=1000))
+        store = await self.started(self.fresh_database(), self.temporary_folder())
+        limits.restore()
+        ended = await self.login(store, "mrose")
+        with psycopg.connect(store.url) as in_the_way:
+            in_the_way.execute("SELECT * FROM lease FOR UPDATE")
+            await ended.release()
+            self.assertEqual(store._database._unreleased, {ended._lease.session})
+            late = self.sql(store, "UPDATE holder SET expires_ms = expires_ms - 30000 RETURNING expires_ms")
+            await store._database._renew()
+            self.assertGreater(self.sql(store, "SELECT expires_ms FROM holder"), late)
+        await self.held_soon(store, "mrose")
+
     async def test_who_waits_for_too_long(self) -> None:
         """Is refused unseen, after a server was away for long; leases are given up all the same."""
         now = [0.0]
@@ -226,9 +260,27 @@ class StrayTests(FailoverHooks, TestCase):
                         " WHERE application_name = 'mailgate'")
         await self.held(store, "other")     # the loss is seen
         await store._database._renew()
-        await self.held(store, "ann")
+        await self.held_soon(store, "ann")
         await self.fault(MaildropInUse, store.open(Admission("mrose")))
         await session.commit([])
+
+
+class UndoneChangeTests(FailoverHooks, TestCase):
+    """A password that was set on a server whose replica, in its place, does not know it."""
+
+    async def test_a_remembered_success(self) -> None:
+        """Is stale when the password was set again, to another: no node takes the one for the other."""
+        self.server = postgres.primary()
+        store = await self.started(self.fresh_database(), self.temporary_folder())
+        await self.add_account(store, "mrose")
+        known = self.sql(store, "SELECT last, version FROM account_version, account")[0]
+        await store.accounts.set_verifiers("mrose", ("{PLAIN}lost",))
+        remembered = await self.admission(store, "mrose")
+        self.sql(store, "UPDATE account_version SET last = %s", known[0])
+        self.sql(store, "UPDATE account SET version = %s", known[1])
+        await store.accounts.set_verifiers("mrose", ("{PLAIN}another",))
+        await self.fault(StaleCredential, store.open(remembered))
+        await (await self.login(store, "mrose")).release()
 
 
 class FailoverTests(FailoverHooks, TestCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from itertools import product
 
+import psycopg
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -158,6 +159,29 @@ class LostAnswerTests(RelayHooks, TestCase):
             await self.fault(StoreUnavailable, store.open(Admission("mrose")))
             await (await store.open(Admission("mrose"))).release()
         self.assertEqual(self.count(store, "lease"), 0)
+
+    async def test_a_login_that_the_server_commits_later(self) -> None:
+        """When its lease was given up already, and leases were compared: they are compared again."""
+        store, relay = await self.relayed()
+        with psycopg.connect(store.direct) as in_the_way:
+            in_the_way.execute("SELECT * FROM login FOR UPDATE")
+            opening = store.open(Admission("warm"))
+            while not self.sql(store, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                                      " AND datname = current_database()"):
+                await deferLater(reactor, 0.01, lambda: None)
+            relay.end_connections()
+            self.assertIsInstance(await self.fault(StoreUnavailable, opening), OutcomeUnknown)
+            await self.renewed(store)
+            self.assertEqual(self.count(store, "lease"), 0)
+        while not self.count(store, "lease"):
+            await deferLater(reactor, 0.01, lambda: None)
+        await self.renewed(store)
+        await (await store.open(Admission("warm"))).release()
+
+    async def renewed(self, store) -> None:
+        """Let a store renew and compare its leases: by its one thread, before what is asked for next."""
+        await store._database._renew()
+        await store._database.writer.run(lambda cursor: None)
 
     async def test_a_connection_that_died_while_idle(self) -> None:
         """Costs nobody anything: what had not been committed for certain is begun anew."""

@@ -177,7 +177,10 @@ class Database:
             self._unreleased.add(session)
 
     def _renew(self) -> Deferred[None]:
-        late = set(self._unreleased)
+        return self._renew_with(set(self._unreleased))
+
+    def _renew_with(self, late: set[str]) -> Deferred[None]:
+        """Renew, and in the same transaction give up the leases of some sessions."""
         renewing = self.writer.run(renew_and_release, self.holder, late)
         return renewing.addCallbacks(lambda _: self._unreleased.difference_update(late), _never_mind)
 
