@@ -22,7 +22,7 @@ from mailgate.stores.sql.database import RENEWALS_A_LEASE, Database
 from mailgate.stores.sql.leases import Holder, release_sessions
 from mailgate.stores.sql.upkeep import store_id
 
-WRITERS = 4
+WRITERS = 5     # one of them never waits for a durable commit
 READERS = 4
 RELEASE_SECONDS = 1     # between two attempts to give up leases, when the server cannot be reached
 COMPARISONS = RENEWALS_A_LEASE      # after a loss: a server may work for long on what it was asked before

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -117,7 +118,9 @@ class _Worker:
 class Threads:
     """What writing and reading have in common: queue, threads, connections, answers.
 
-    `make_ready` is called with each new connection.
+    `make_ready` is called with each new connection. Where there are several threads, durable jobs leave
+    one of them to the others: a synchronous replica that is silent holds each durable commit up, and
+    sessions shall be renewed meanwhile.
     """
 
     def __init__(self, connect: Connect, reactor: Any, name: str, threads: int, round_seconds: float,
@@ -133,6 +136,8 @@ class Threads:
         self.lanes = Lanes()
         self._ready: PriorityQueue[tuple[int, int, Job | None]] = PriorityQueue()
         self._turns = count()
+        self._durable_room = max(1, threads - 1)    # for jobs that wait for a thread or have one
+        self._durable_waiting: deque[Job] = deque()     # for room, in order
         self._workers: list[_Worker] = []
         self._lock = Lock()
         self._ended: list[Job] = []     # to be answered
@@ -204,6 +209,11 @@ class Threads:
 
     def _put(self, job: Job | None) -> None:
         """Let a job wait for a thread. What keeps leases, and what gives them up, goes before all else."""
+        if job is not None and job.durable:
+            if not self._durable_room:
+                self._durable_waiting.append(job)
+                return
+            self._durable_room -= 1
         rank = 2 if job is None else 0 if job.operation in PLAIN else 1
         self._ready.put((rank, next(self._turns), job))
 
@@ -231,6 +241,10 @@ class Threads:
 
     def _end(self, job: Job) -> None:
         with self._lock:
+            if job.durable:
+                self._durable_room += 1
+                if self._durable_waiting:
+                    self._put(self._durable_waiting.popleft())
             for follower in self.lanes.leave(job):
                 self._put(follower)
             if not self._running and self.lanes.is_empty():

@@ -174,6 +174,22 @@ class SilentServerTests(FailoverHooks, TestCase):
         await gatherResults([first, *waiting])
         self.assertEqual(order, ["renewed", "one", "two"])
 
+    async def test_renewals_while_commits_hang(self) -> None:
+        """Nor because nothing durable can be committed, as where a synchronous replica is silent."""
+        self.server = postgres.primary()
+        store = await self.started(self.fresh_database(), self.temporary_folder(), writers=2)
+        session, let_go, order = await self.login(store, "mrose"), Event(), []
+        run = store._database.writer.run
+        hanging = [run(lambda cursor, number=number: (let_go.wait(10), number)[1], durable=True)
+                   .addCallback(order.append) for number in range(4)]
+        await store._database._renew()
+        await (await self.login(store, "other")).release()
+        self.assertEqual(order, [])
+        let_go.set()
+        await gatherResults(hanging)
+        self.assertEqual(order, [0, 1, 2, 3])
+        await session.commit([])
+
     async def test_renewals_after_a_loss(self) -> None:
         """Nor because leases are compared with sessions meanwhile: that waits for nobody."""
         self.server = postgres.primary()

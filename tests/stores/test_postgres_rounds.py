@@ -259,7 +259,7 @@ class SlowRoundTests(RelayHooks, TestCase):
         relay = Relay(postgres.primary().port)
         self.addCleanup(relay.close)
         store = await self.started(url.replace(f":{relay.upstream}/", f":{relay.port}/"),
-                                   self.temporary_folder(), writers=2, lease_seconds=60)
+                                   self.temporary_folder(), writers=3, lease_seconds=60)
         await gatherResults([Deferred.fromCoroutine(self.put(store, name, MIME)) for name in ("ann", "bob")])
         relay.hold_back = b"'ann'"
         stuck = Deferred.fromCoroutine(self.put(store, "ann", b"later words\r\n"))
