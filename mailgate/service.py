@@ -166,7 +166,8 @@ class ListeningService(Service):
             log.failure("mailgate cannot start", failure)
         log.critical("mailgate cannot start: {words}", words=words)
         end_process(f"cannot start: {words}", answer_for(failure.value).exit)
-        self._reactor.callWhenRunning(self._reactor.stop)
+        if self.running:        # else it ends already
+            self._reactor.callWhenRunning(self._reactor.stop)
 
 
 class MailgateService(ListeningService):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python import usage
 
 from mailgate.auth.credentials import ITokenLogin
@@ -20,6 +21,8 @@ from mailgate.cli.telling import printable
 from mailgate.errors import ConfigurationError
 from mailgate.service import CannotListen, ListeningService, MailgateService, settle
 from mailgate.workers.parent import WorkersService
+
+log = Logger()
 
 
 class Options(usage.Options, AuthOptionMixin):
@@ -54,34 +57,65 @@ class Daemon(ListeningService):
     """What twistd runs: what keeps it from starting is told in one line, with an exit code.
 
     SIGHUP makes it reload. twistd itself leaves that signal alone (it turns its log over at SIGUSR1), so
-    that it would end the process.
+    that it would end the process. While the service ends, no signal hurries it: locks would stay.
     """
 
     def __init__(self, *args: Any, in_background: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_background = in_background
-        self._before_us: Any = None         # what SIGHUP did
+        self._before_us: dict[int, Any] = {}        # what signals did
         self._has_terminal = False
+        self._ends = False
 
     def startService(self) -> None:
         """Take SIGHUP too."""
         super().startService()
+        self._ends = False
         self._has_terminal = not self._in_background and os.isatty(0)
-        self._before_us = signal.signal(
-            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+        self._take(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+        self._reactor.callWhenRunning(self._take_ends)      # the reactor has taken them then
 
     def stopService(self) -> Deferred[None]:
-        """Leave SIGHUP as it was."""
-        if self._before_us is not None:     # it was never taken, or its owner is not Python
-            signal.signal(signal.SIGHUP, self._before_us)
-        return super().stopService()
+        """End in order, whatever signals come meanwhile; then leave them as they were."""
+        self._ends = True
+        return super().stopService().addBoth(self._leave_signals)
+
+    def _take(self, number: int, heed: Callable[[int, Any], object]) -> None:
+        self._before_us[number] = signal.signal(number, heed)
+
+    def _take_ends(self) -> None:
+        if self.running:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if callable(signal.getsignal(number)):
+                    self._take(number, self._end_once)
+
+    def _end_once(self, number: int, frame: Any) -> None:
+        """Have the reactor end; it would take a second signal for a bug."""
+        if self._ends:
+            self._reactor.callFromThread(self._ends_already)
+        else:
+            self._ends = True
+            self._before_us[number](number, frame)
+
+    def _leave_signals(self, outcome: Any) -> Any:
+        for number, before in self._before_us.items():
+            if before is not None:      # else its owner is not Python
+                signal.signal(number, before)
+        self._before_us.clear()
+        return outcome
 
     def _hang_up(self) -> None:
         """Reload; or end, when the signal came because our terminal is gone."""
-        if self._has_terminal and not os.isatty(0):
+        if self._ends:
+            self._ends_already()
+        elif self._has_terminal and not os.isatty(0):
+            self._ends = True
             self._reactor.stop()
-        elif self.running:
+        else:
             self.reload()
+
+    def _ends_already(self) -> None:
+        log.info("a signal is passed over: mailgate is ending")
 
     def privilegedStartService(self) -> None:
         """Bind, or end the process. In the background twistd hands the exception's text to its parent."""

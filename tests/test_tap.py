@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python.usage import UsageError
@@ -219,6 +220,50 @@ class FailedStartTests(SynchronousTestCase):
             self.assertTrue(memory_reactor.hasStopped or memory_reactor.whenRunningHooks)
             self.successResultOf(service.stopService())
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_told_to_end_before(self) -> None:
+        """A store that fails when the service ends already: it says so, and ends in order."""
+        ends: list[int] = []
+        self.patch(service_module, "end_process", lambda words, code: ends.append(code))
+        memory_reactor = MemoryReactorClock()
+        store = SlowStore(memory_reactor)
+        self.patch(service_module, "make_store", lambda config, reactor: store)
+        service = MailgateService(read(), reactor=memory_reactor)
+        service.startService()
+        stopping = service.stopService()
+        store.starting.errback(StoreUnavailable("no database"))
+        self.successResultOf(stopping)
+        self.assertEqual((ends, store.asked), ([75], ["start", "stop"]))
+        self.assertFalse(memory_reactor.hasStopped or memory_reactor.whenRunningHooks)
+
+
+class SignalTests(TestCase):
+    async def test_while_it_ends(self) -> None:
+        """The first that tells it to end is heeded; then none is, until it has ended."""
+        await deferLater(reactor, 0)        # until the reactor runs
+        heeded: list[int] = []
+        numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            self.addCleanup(signal.signal, number, signal.signal(number, lambda got, _: heeded.append(got)))
+        before = [signal.getsignal(number) for number in numbers]
+        store = SlowStore(reactor)
+        self.patch(service_module, "make_store", lambda config, reactor: store)
+        service = tap.DaemonService(read(), reactor=reactor, in_background=True)
+        self.patch(service, "reload", lambda: heeded.append(0))
+        service.startService()
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        self.assertEqual(heeded, [signal.SIGTERM])
+        stopping = service.stopService()
+        for number in numbers:
+            self.assertNotIn(signal.getsignal(number), before)      # raised, it might end the tests
+            signal.raise_signal(number)
+        self.assertEqual(heeded, [signal.SIGTERM])
+        await deferLater(reactor, 0)        # for what the signals have left to it
+        store.starting.callback(None)
+        await stopping
+        self.assertEqual(heeded, [signal.SIGTERM])
+        self.assertEqual([signal.getsignal(number) for number in numbers], before)
 
 
 class OptionTests(SynchronousTestCase):

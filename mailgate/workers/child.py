@@ -129,7 +129,8 @@ class WorkerService(MailgateService):
         if not failure.check(MailgateError):
             log.failure("a worker cannot start", failure)
         self._teller.tell(failed=[words], code=answer_for(failure.value).exit)
-        self._reactor.callWhenRunning(self._reactor.stop)
+        if self.running:        # else it ends already
+            self._reactor.callWhenRunning(self._reactor.stop)
 
     def cease(self) -> None:
         """Accept nobody any more. Sessions go on."""
@@ -166,9 +167,14 @@ class Worker:
     def run(self, said: Iterator[dict[str, Any]]) -> None:
         """Serve until the end."""
         threading.Thread(target=self._hear, args=(said,), daemon=True, name="mailgate parent").start()
+        self._reactor.callWhenRunning(self._take_sigterm)
         self._reactor.callWhenRunning(self.service.startService)
         self._reactor.addSystemEventTrigger("before", "shutdown", self.service.stopService)
         self._reactor.run()
+
+    def _take_sigterm(self) -> None:
+        """End as at the parent's word: a group of processes is told by both, in any order."""
+        signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self.end))
 
     def _hear(self, said: Iterator[dict[str, Any]]) -> None:
         """Pass on what the parent says. In a thread: it sees the parent's end even if the reactor hangs."""
@@ -206,6 +212,7 @@ class Worker:
             for one in processes:
                 await self.service.store.bury_process(one)
         except MailgateError as fault:
-            log.warn("a dead worker's sessions stay until their lease is over: {fault}", fault=str(fault))
+            if self.service.running:        # else all end together, and leave nothing to bury
+                log.warn("a dead worker's sessions stay until their lease is over: {fault}", fault=str(fault))
         else:
             self._teller.tell(now="buried", processes=processes)

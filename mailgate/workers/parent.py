@@ -199,6 +199,8 @@ class WorkersService(ListeningService):
         await old.drain()
         for listener in removed:
             await listener.close()
+        if not self.running:        # ended meanwhile
+            return
         for listener in fresh:
             listener.tell()
         self._housekeeping.stop()

@@ -92,17 +92,24 @@ class SharedPort(FileDescriptor):
             client, _ = self._socket.accept()
         except OSError as fault:
             if fault.errno in SHORT:
-                log.warn("no client can be accepted for now: {fault}", fault=str(fault))
-                self._wait(SHORT_SECONDS)
+                self._wait_for_room(fault)
             return False            # another process was quicker, or the client has gone
         with client:
             client.setblocking(False)
             try:
                 self.reactor.adoptStreamConnection(client.fileno(), client.family, self._factory)
             except Exception as fault:      # one client's; the port stays
-                if getattr(fault, "errno", None) != errno.ENOTCONN:
+                number = getattr(fault, "errno", None)
+                if number in SHORT:         # it takes two descriptors for a moment; the client is lost
+                    self._wait_for_room(fault)
+                    return False
+                if number != errno.ENOTCONN:
                     log.failure("a client could not be served")
         return True
+
+    def _wait_for_room(self, fault: Exception) -> None:
+        log.warn("no client can be accepted for now: {fault}", fault=str(fault))
+        self._wait(SHORT_SECONDS)
 
     def _wait(self, seconds: float) -> None:
         self.stopReading()

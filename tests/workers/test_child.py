@@ -9,12 +9,14 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.config import parse
 from mailgate.errors import ConfigurationError, StoreUnavailable
 from mailgate.workers import child
-from mailgate.workers.child import DRAIN_SECONDS, LOOK_SECONDS, ORPHAN_SECONDS, Worker, shared
+from mailgate.workers.child import DRAIN_SECONDS, LOOK_SECONDS, ORPHAN_SECONDS, Worker, WorkerService, shared
 
 LEAST = """\
 hostname = "mail.example.org"
@@ -51,6 +53,7 @@ class ConfigurationTests(SynchronousTestCase):
 
 class Reactor(Clock):
     stops = 0
+    callWhenRunning: Any = None
 
     def stop(self) -> None:
         self.stops += 1
@@ -68,6 +71,7 @@ class Told:
         self.busy = True
         self.done: list[Any] = []
         self.store = self
+        self.running = True
         self.burying: Deferred[None] = succeed(None)
 
     def cease(self) -> None:
@@ -105,8 +109,42 @@ class WorkerTests(SynchronousTestCase):
     def test_not_buried(self) -> None:
         """What a store that is down did not do is not said to be done."""
         self.told.burying = fail(StoreUnavailable("locked"))
-        self.worker.obey("bury", processes=["w1-", "w2-"])
+        with capturedLogs() as logged:
+            self.worker.obey("bury", processes=["w1-", "w2-"])
         self.assertEqual(self.told.done, ["w1-"])
+        self.assertEqual([event["log_level"] for event in logged], [LogLevel.warn])
+
+    def test_all_end_together(self) -> None:
+        """One that has closed its store, when another's end is told: the log needs no word of it."""
+        self.told.burying = fail(StoreUnavailable("the store is not open"))
+        self.told.running = False
+        with capturedLogs() as logged:
+            self.worker.obey("bury", processes=["w1-"])
+        self.assertEqual((self.told.done, logged), (["w1-"], []))
+
+    def test_told_by_a_signal_too(self) -> None:
+        """SIGTERM and the parent's word are one and the same."""
+        taken: list[Any] = []
+        self.patch(child.signal, "signal", lambda number, heed: taken.append((number, heed)))
+        self.worker._take_sigterm()
+        [(number, heed)] = taken
+        self.assertEqual(number, child.signal.SIGTERM)
+        heed(number, None)
+        self.assertEqual(self.reactor.stops, 1)
+        self.worker.end()
+        heed(number, None)
+        self.assertEqual(self.reactor.stops, 3, "of which the reactor passes two over")
+
+    def test_store_that_fails_at_the_end(self) -> None:
+        """A start that comes to nothing ends a worker, unless it ends already."""
+        service: Any = WorkerService.__new__(WorkerService)
+        service._teller, service._reactor = self.told, self.reactor
+        self.patch(self.reactor, "callWhenRunning", lambda call: call())
+        for running in (1, 0):
+            service.running = running
+            service._give_up(Failure(StoreUnavailable("locked")))
+        self.assertEqual(self.told.done, [{"failed": ["locked"], "code": 75}] * 2)
+        self.assertEqual(self.reactor.stops, 1)
 
     def test_drained(self) -> None:
         """It ends when the last connection has, and does not mind being told twice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -64,6 +65,26 @@ class OnceTests(SynchronousTestCase):
         self.service._dead.difference_update(["w4-"])
         self.service._bury()
         self.assertEqual(len(self.workers[1].told), 2)
+
+    def test_end_of_a_reload(self) -> None:
+        """A service that ends while the old workers give up their ports begins nothing any more."""
+        drained: Deferred[None] = Deferred()
+        self.service.running = 1
+        self.service._housekeeping.start(3600, now=False)
+        self.service._generation.gone = Deferred()              # type: ignore[union-attr]
+        self.service._generation.drain = lambda: drained        # type: ignore[method-assign,union-attr]
+
+        async def begin(*_: Any) -> Workers:
+            return Workers()
+
+        self.patch(self.service, "_begin", begin)
+        self.service.reload()
+        self.service.running = 0
+        self.service._housekeeping.stop()
+        drained.callback(None)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertFalse(self.service._housekeeping.running)
+        self.assertIsNone(self.service._work)
 
     def test_back_to_one(self) -> None:
         """A single process may listen at what workers cannot share: that takes a restart."""

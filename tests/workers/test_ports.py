@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailgate.workers import ports
@@ -143,7 +144,7 @@ class Scarce:
     def __init__(self) -> None:
         self.fault = errno.EMFILE
 
-    def accept(self) -> Any:
+    def accept(self, *_: Any) -> Any:
         raise OSError(self.fault, os.strerror(self.fault))
 
     def setblocking(self, flag: bool) -> None:
@@ -172,3 +173,20 @@ class ScarcityTests(SynchronousTestCase):
         clock.advance(SHORT_SECONDS + AFTER_OTHERS_SECONDS)
         self.assertFalse(clock.reading)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_last_descriptor(self) -> None:
+        """A client takes two for a moment. One that has the last is closed; others wait."""
+        clock, listening = Watching(), Scarce()
+        port = SharedPort(listening, Server(b""), clock, lambda: False)      # type: ignore[arg-type]
+        accepted, client = socket.socketpair()
+        self.addCleanup(client.close)
+        listening.accept = lambda: (accepted, None)                          # type: ignore[method-assign]
+        clock.adoptStreamConnection = Scarce().accept                        # type: ignore[attr-defined]
+        with capturedLogs() as logged:
+            port.doRead()
+        self.assertEqual([event["log_level"] for event in logged], [LogLevel.warn])
+        self.assertEqual(client.recv(1), b"")
+        self.assertFalse(clock.reading)
+        clock.advance(SHORT_SECONDS)
+        self.assertTrue(clock.reading)
+        port.cease()
