@@ -239,6 +239,15 @@ class MboxSpool:
         """Make the user's mailbox; in a folder of the superuser's it is his whom it is named after."""
         disk = self._habits.disk
         file = disk.create(spot, 0o600)
+        try:
+            self._give_away(spot, file)
+            disk.sync_folder(spot)
+        except BaseException:
+            os.close(file)
+            raise
+        return file
+
+    def _give_away(self, spot: Spot, file: int) -> None:
         owner = heir(spot.folder.descriptor)
         if owner is not None:
             if owner[0] == 0:
@@ -247,8 +256,6 @@ class MboxSpool:
             os.fchown(file, *owner)
         shared = os.fstat(spot.folder.descriptor).st_mode & 0o020
         os.fchmod(file, SHARED_MODE if shared else 0o600)
-        disk.sync_folder(spot)
-        return file
 
 
 class _Reader(MboxReader):

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
+from mailgate.errors import MailgateError
 from mailgate.formats.mbox import HEAD_OCTETS, read_messages, visible
 from mailgate.interfaces import IBlobReader
 from mailgate.model import Envelope, Placement
@@ -33,7 +34,7 @@ def append(disk: Disk, file: int, content: IBlobReader, placement: Placement,
            touch: Callable[[], None]) -> bytes:
     """Add a message durably, with both locks held; return its digest, which no other one has.
 
-    One that does not fit leaves nothing. Raises: OSError.
+    One that does not fit, or cannot be read to its end, leaves nothing. Raises: OSError, StoreUnavailable.
     """
     octets = os.fstat(file).st_size
     gap = _gap(os.pread(file, 3, max(octets - 3, 0)))
@@ -46,7 +47,7 @@ def append(disk: Disk, file: int, content: IBlobReader, placement: Placement,
             at += len(piece)
             touch()
         disk.sync(file)
-    except OSError:
+    except (OSError, MailgateError):        # the file's fault, or that of the body
         disk.truncate(file, octets)
         disk.sync(file)
         raise

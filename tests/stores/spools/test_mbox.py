@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -13,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailgate.errors import NoSuchMessage, StoreFull, StoreUnavailable
 from mailgate.formats.uniqueids import parse_format
-from mailgate.model import Envelope
+from mailgate.model import Envelope, Placement
 from mailgate.stores.spools import mbox_reader
 from mailgate.stores.spools.mbox import MboxSpool
 from mailgate.stores.spools.mbox_files import Disk, read_all
@@ -21,6 +22,7 @@ from mailgate.stores.spools.mbox_rows import FILE
 from mailgate.stores.spools.places import Place
 from mailgate.wire.dots import WireForm, unstuff
 from tests.stores.spools.mbox_hooks import FROM, Content, MboxCase, message
+from tests.stores.sqlite_hooks import open_files
 
 FOLDER_DATA = (b"From MAILER-DAEMON Fri Jul  8 12:08:34 2011\nSubject: DON'T DELETE THIS MESSAGE -- FOLDER "
                b"INTERNAL DATA\nX-IMAP: 1310130000 0000000007\nStatus: RO\n\nThis text is the format's.\n\n")
@@ -403,6 +405,15 @@ class RemovalTests(MboxCase, SynchronousTestCase):
         self.assertEqual(self.path.read_bytes(), message(1))
 
 
+class HalfContent(Content):
+    """Cannot be read but for its beginning."""
+
+    def read(self, offset: int, octets: int) -> bytes:
+        if offset:
+            raise StoreUnavailable("the bucket does not answer")
+        return super().read(offset, octets)
+
+
 class FullDisk(Disk):
     """Has room for little."""
 
@@ -470,6 +481,24 @@ class DeliveryTests(MboxCase, SynchronousTestCase):
             self.deliver(b"x" * 10_000, self.spool(disk=FullDisk()))
         self.assertEqual(self.path.read_bytes(), message(1))
         self.assertEqual(self.beside(), [])
+
+    def test_a_body_that_cannot_be_read(self) -> None:
+        """Nothing is left of a message whose body stops in the middle: disks fail, and buckets go away."""
+        self.write(message(1))
+        placement = Placement("joe", None, Envelope(b"a@example.org", b"joe", 10 ** 12))
+        for _ in range(2):
+            self.assertRaises(StoreUnavailable, self.spool().deliver, HalfContent(b"A: 1\r\n\r\nx\r\n"),
+                              placement)
+        self.assertEqual((self.path.read_bytes(), self.beside()), (message(1), []))
+
+    def test_a_mailbox_that_cannot_be_made(self) -> None:
+        """No file stays open, no lock held, and the next delivery goes its way."""
+        disk = Disk()
+        with mock.patch.object(disk, "sync_folder", side_effect=OSError(errno.EIO, "the disk is failing")):
+            self.assertRaises(StoreUnavailable, self.deliver, b"x\r\n", self.spool(disk=disk))
+        self.assertEqual((open_files(str(self.path)), self.beside()), ([], []))
+        self.deliver(b"Subject: x\r\n", self.spool(disk=disk))
+        self.assertEqual(self.subjects(), [b"x"])
 
     def test_is_news(self) -> None:
         self.write(message(1))
