@@ -29,6 +29,7 @@ class Removal:
 
     async def remove(self, tenure: ITenure, spool: ISpool, names: Collection[bytes]) -> None:
         """Remove messages for good. Raises: LeaseLost, StoreUnavailable: nothing was, or is promised."""
+        overtaken = False
         for _ in range(MOST_JOURNALS):
             journal, beside = await self._threads.run(spool.plan, names)
             key = None if beside is None else await self._threads.run(self._store, beside)
@@ -41,7 +42,13 @@ class Removal:
                 await self._carry_out_or_leave(tenure, spool, names)
                 return
             await self._drop(key)
-            await self.replay(tenure, spool)    # another user's view has decided something before
+            try:
+                await self.replay(tenure, spool)    # another user's view has decided something before
+            except StoreUnavailable:
+                # That one's session may have carried it out meanwhile: what lay beside it has gone, then.
+                if overtaken or tenure.journal is None or tenure.journal[1] is None:
+                    raise
+                overtaken = True
         raise StoreUnavailable("other sessions remove messages all the time")
 
     async def remove_at_once(self, spool: ISpool, names: Collection[bytes]) -> None:

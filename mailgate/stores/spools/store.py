@@ -122,7 +122,13 @@ class SpoolStore:
     async def _scan(self, maildrop: str, tenure: ITenure, spool: ISpool, view: str | None = None) -> Shown:
         """Do what an earlier session has decided and not done, and look at what is there."""
         if tenure.journal is not None:
-            await self._removal.replay(tenure, spool)
+            try:
+                await self._removal.replay(tenure, spool)
+            except StoreUnavailable:
+                # Another view's session may have done it meanwhile: what lay beside it has gone, then.
+                now = await self._records.look(maildrop)
+                if tenure.journal is None or now is None or now.journal == tenure.journal:
+                    raise
         for _ in range(MOST_SCANS):
             messages, known = await self._scan_files(maildrop, spool, tenure.known)
             if await tenure.remember(known):

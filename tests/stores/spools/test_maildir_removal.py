@@ -167,6 +167,67 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         await next_one.commit([2])
         self.assertEqual(await self.held(other, "mrose"), [b"1\r\n", b"3\r\n", b"new\r\n"])
 
+    async def test_another_session_finishes_it_first(self) -> None:
+        """What lies beside a decision goes with it: who was about to carry it out, too, has nothing to do."""
+        self.patch(maildir, "JOURNAL_OCTETS", 10)
+        store = await self.make_store()
+        other = await self.make_second(store)
+        for number in range(4):
+            self.drop(store, "xyz", b"Delivered-To: u%d@xyz\n\n" % (number % 2), f"1{number:09}.a")
+        first, second = [await self.login(one, "xyz", f"u{user}") for user, one in enumerate((store, other))]
+        asleep: dict[object, Deferred[None]] = {store._removal: Deferred(), other._removal: Deferred()}
+        reached: list[object] = []
+        carry_out = type(store._removal)._carry_out
+
+        async def in_turn(removal: object, *args: object) -> None:
+            reached.append(removal)
+            await asleep[removal]
+            await carry_out(removal, *args)
+
+        self.patch(type(store._removal), "_carry_out", in_turn)
+        ends = []
+        for session, removal in ((first, store._removal), (second, other._removal)):
+            ends.append(session.commit([1]))
+            while removal not in reached:
+                await deferLater(reactor, 0.005, lambda: None)
+        for end, removal in zip(ends, asleep, strict=True):     # the second is about to do the first's
+            asleep[removal].callback(None)
+            await end
+        self.assertEqual(len(await self.held(store, "xyz")), 2)
+        self.assertEqual((self.count(store, "spool_journal"), self.body_files(store)), (0, []))
+
+    async def test_a_login_behind_a_removal_that_ends_just_now(self) -> None:
+        """What it was about to carry out for another one is done, and what lay beside has gone."""
+        self.patch(maildir, "JOURNAL_OCTETS", 10)
+        store = await self.make_store()
+        other = await self.make_second(store)
+        for number in range(2):
+            self.drop(store, "xyz", b"Delivered-To: u%d@xyz\n\n" % number, f"1{number:09}.a")
+        asleep: dict[object, Deferred[None]] = {store._removal: Deferred(), other._removal: Deferred()}
+        reached: list[object] = []
+        carry_out = type(store._removal)._carry_out
+
+        async def in_turn(removal: object, *args: object) -> None:
+            reached.append(removal)
+            await asleep[removal]
+            await carry_out(removal, *args)
+
+        self.patch(type(store._removal), "_carry_out", in_turn)
+        ending = (await self.login(store, "xyz", "u0")).commit([1])
+        while store._removal not in reached:
+            await deferLater(reactor, 0.005, lambda: None)
+        opening = Deferred.fromCoroutine(self.login(other, "xyz", "u1"))
+        while other._removal not in reached:
+            await deferLater(reactor, 0.005, lambda: None)
+        for removal in (store._removal, other._removal):
+            asleep[removal].callback(None)
+            if removal is store._removal:
+                await ending
+        session = await opening
+        self.assertEqual(len(session.listing), 1)
+        await session.commit([1])
+        self.assertEqual((await self.held(store, "xyz"), self.count(store, "spool_journal")), ([], 0))
+
     async def test_a_maildir_that_is_not_there(self) -> None:
         """While its disk is not mounted there is no login; ids and what was decided wait for its return."""
         store = await self.filled()
