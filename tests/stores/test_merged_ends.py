@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 
 from mailgate.errors import (
     AccountConflict,
@@ -18,9 +18,10 @@ from mailgate.errors import (
     StoreUnavailable,
 )
 from mailgate.model import Account, Envelope, Placement
-from mailgate.stores.merging.parts import RETRY_SECONDS
+from mailgate.stores.merging.parts import RETRY_SECONDS, START_SECONDS
+from mailgate.stores.threads import STOP_SECONDS
 from mailgate.wire.dots import unstuff
-from tests.stores.breakable import DOWN, MergeCase
+from tests.stores.breakable import DOWN, BreakableDrop, MergeCase
 
 
 class QuitTests(MergeCase):
@@ -69,6 +70,24 @@ class QuitTests(MergeCase):
         self.assertEqual(len(self.held()), 4)
         self.assertNoLease()
 
+    def test_nobody_waits_for_it(self) -> None:
+        """Who gives up a QUIT that is under way keeps no part from doing its own."""
+        held: Deferred[None] = Deferred()
+        commit = BreakableDrop.commit
+
+        def slow(drop: Any, marked: Any) -> Any:
+            if drop._store is self.a:
+                return held.addCallback(lambda _: commit(drop, marked))
+            return commit(drop, marked)
+
+        self.patch(BreakableDrop, "commit", slow)
+        ending = self.login().commit([1, 3])
+        ending.cancel()
+        self.failureResultOf(ending, CancelledError)
+        held.callback(None)
+        self.assertEqual(self.held(), [b"2\r\n", b"4\r\n"])
+        self.assertNoLease()
+
     def test_twice(self) -> None:
         drop = self.login()
         self.successResultOf(drop.commit([1]))
@@ -114,6 +133,50 @@ class StartTests(MergeCase):
         self.assertFalse("start" in self.a.calls[1:])
         self.main.faults.clear()
         self.successResultOf(self.merged.start())
+
+    def test_a_start_that_failed(self) -> None:
+        """Goes on no more: who tries again opens each store once."""
+        self.main.faults["start"] = DOWN
+        self.successResultOf(self.merged.stop())
+        self.fault(StoreUnavailable, self.merged.start())
+        self.main.faults.clear()
+        for store in (self.main, self.a, self.b):
+            store.calls.clear()
+        self.clock.advance(RETRY_SECONDS)
+        self.assertEqual(self.main.calls, [])
+        self.successResultOf(self.merged.start())
+        self.clock.advance(RETRY_SECONDS)
+        self.assertEqual([one.calls for one in (self.main, self.a, self.b)], [["start"]] * 3)
+
+    def test_a_part_that_does_not_answer_at_the_start(self) -> None:
+        """Is not waited for: a disk may hang for hours. As soon as it is there it is part of all."""
+        self.successResultOf(self.merged.stop())
+        answered = self.b.held["start"] = Deferred()
+        starting = self.merged.start()
+        self.assertNoResult(starting)
+        self.clock.advance(START_SECONDS)
+        self.successResultOf(starting)
+        self.fault(StoreUnavailable, self.merged.open(self.admission()))
+        answered.callback(None)
+        self.assertEqual(self.held(), [])
+        self.assertNoLease()
+
+    def test_stopped_while_a_part_does_not_answer(self) -> None:
+        """A stop is bounded; what opens after it is closed again."""
+        self.b.faults["start"] = DOWN
+        self.successResultOf(self.merged.stop())
+        self.successResultOf(self.merged.start())
+        self.b.faults.clear()
+        answered = self.b.held["start"] = Deferred()
+        self.clock.advance(RETRY_SECONDS)
+        stopping = self.merged.stop()
+        self.assertNoResult(stopping)
+        self.clock.advance(STOP_SECONDS)
+        self.successResultOf(stopping)
+        self.b.calls.clear()
+        answered.callback(None)
+        self.assertEqual(self.b.calls, ["stop"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stopped_while_it_waits(self) -> None:
         """Nothing is tried any more."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailgate.errors import LeaseLost, MailgateError, NoSuchMessage, PartlyRemoved
@@ -65,7 +67,16 @@ class MergedMaildrop:
     # The end --------------------------------------------------------------------------------
 
     def commit(self, marked: Collection[int]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._commit(marked))
+        waiting: Deferred[None] = Deferred()    # may be cancelled: the parts go on, or some would not begin
+
+        def done(outcome: Any) -> None:
+            if not waiting.called:
+                waiting.callback(outcome)       # a Failure goes the errback's way
+            elif isinstance(outcome, Failure) and not outcome.check(MailgateError):
+                log.failure("after its client had gone", outcome)
+
+        Deferred.fromCoroutine(self._commit(marked)).addBoth(done)
+        return waiting
 
     async def _commit(self, marked: Collection[int]) -> None:
         """Remove what is marked, part by part.

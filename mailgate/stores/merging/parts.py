@@ -12,8 +12,10 @@ from twisted.python.failure import Failure
 
 from mailgate.errors import MailgateError, StoreUnavailable
 from mailgate.stores.merging.ids import PartIds
+from mailgate.stores.threads import end_of
 
 RETRY_SECONDS = 5.0         # between two tries to open a part that is down
+START_SECONDS = 30.0        # how long the service's start waits for a part but the main one
 OPTIONAL_SECONDS = 5.0      # how long a login waits for a part that it can do without
 
 NOT_OPEN = "the store is not open"
@@ -70,14 +72,25 @@ class Part:
         if not failure.check(MailgateError):
             log.failure("store {name} did not open", failure, name=self.name)
 
+    def start_soon(self) -> Deferred[Any]:
+        """Do what `start` does; what takes too long is not waited for: the store is there when it is open."""
+        return self._within(Deferred.fromCoroutine(self.start()), self._is_back, START_SECONDS)
+
     async def stop(self) -> None:
-        """Close the store, or give up waiting for it."""
+        """Close the store, or give up waiting for it: one that opens too late is closed then."""
         self._wanted = False
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
         if self._starting is not None:
-            await self._starting
+            await end_of([self._starting], self._clock)
+        if self._starting is not None:
+            log.warn("store {name} does not open, and is not waited for", name=self.name)
+            self._starting.addCallback(lambda _: Deferred.fromCoroutine(self._close()))
+            return
+        await self._close()
+
+    async def _close(self) -> None:
         if self._down is None:
             self._down = NOT_OPEN
             await self.store.stop()
@@ -98,16 +111,16 @@ class Part:
         calling = self.call(method, *args)
         if not self.optional:
             return calling
-        return self._within(calling, undo).addErrback(self._skip)
+        return self._within(calling, undo, OPTIONAL_SECONDS).addErrback(self._skip)
 
     def _skip(self, failure: Failure) -> None:
         failure.trap(StoreUnavailable)
         log.warn("{fault}; it is done without", fault=failure.getErrorMessage())
 
-    def _within(self, calling: Deferred[Any], undo: Callable[[Any], object]) -> Deferred[Any]:
+    def _within(self, calling: Deferred[Any], undo: Callable[[Any], object], seconds: float) -> Deferred[Any]:
         waiting: Deferred[Any] = Deferred()
-        late = StoreUnavailable(f"store {self.name}: no answer in {OPTIONAL_SECONDS:g} seconds")
-        patience = self._clock.callLater(OPTIONAL_SECONDS, waiting.errback, late)
+        late = StoreUnavailable(f"store {self.name}: no answer in {seconds:g} seconds")
+        patience = self._clock.callLater(seconds, waiting.errback, late)
 
         def arrived(outcome: Any) -> None:
             if not waiting.called:
@@ -115,6 +128,8 @@ class Part:
                 waiting.callback(outcome)       # a Failure goes the errback's way
             elif not isinstance(outcome, Failure):
                 undo(outcome)
+            elif not outcome.check(MailgateError):
+                log.failure("a bug in store {name}", outcome, name=self.name)
 
         calling.addBoth(arrived)
         return waiting

@@ -68,8 +68,12 @@ class MergedStore(MergedFolders):
 
     async def _start(self) -> None:
         """Open all stores. One that cannot be had is put off, but the main one is needed."""
-        await self._main.start()
-        starting: list[Deferred[Any]] = [Deferred.fromCoroutine(part.start()) for part in self._others]
+        try:
+            await self._main.start()
+        except BaseException:
+            await self._main.stop()     # whoever wants it tries again himself
+            raise
+        starting: list[Deferred[Any]] = [part.start_soon() for part in self._others]
         strange: Failure | None = None
         for opened, outcome in await DeferredList(starting, consumeErrors=True):
             if not opened and not outcome.check(MailgateError):
