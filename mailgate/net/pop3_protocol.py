@@ -289,8 +289,10 @@ class POP3Protocol(LoginConnection):
             return self._maildrop.envelope(ask.number)
         if isinstance(ask, Commit):
             return Deferred.fromCoroutine(self._commit(ask))
-        self._pouring = Deferred.fromCoroutine(self._pour(ask.stream))
-        return self._pouring
+        pouring = Deferred.fromCoroutine(self._pour(ask.stream))
+        if not pouring.called:      # else it is over, and has said so already
+            self._pouring = pouring
+        return pouring
 
     def _go_on(self, result: object) -> None:
         if self.transport is None or self._closing:

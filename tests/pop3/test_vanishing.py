@@ -344,6 +344,20 @@ class TimeoutTests(Vanishing):
             self.successResultOf(done)
             self.nothing_left(server)
 
+    def test_shutdown_behind_a_message_that_was_at_hand(self) -> None:
+        """Who has had all of a message, without a wait for any piece of it, is told like everybody."""
+        server = Server([Mail(b"Subject: x\r\n\r\n" + b"x" * 40_000, streamed=True)])
+        peer = server.log_in()
+        peer.say(b"RETR 1\r\n")
+        self.assertTrue(peer.received.endswith(b"\r\n.\r\n"))
+        self.assertFalse(peer.transport.waiting)
+        done = server.factory.shutdown()
+        self.assertFalse(peer.transport.aborting)       # octets on their way would be lost with it
+        peer.settle()
+        self.assertTrue(peer.received.endswith(b"-ERR [SYS/TEMP] service is stopping\r\n"))
+        self.successResultOf(done)
+        self.nothing_left(server)
+
     def test_shutdown_in_every_state(self) -> None:
         """Before a login, within one, between challenge and response, behind a delay: nothing is left."""
         slow = Policy(sdps=True, limits=Limits(failure_delay_seconds=2.0))
