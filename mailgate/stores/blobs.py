@@ -51,7 +51,7 @@ class BlobFeed:
         self._pieces.append(data)
         self._unwritten += len(data)
         self._go_on()
-        if self._unwritten <= MOST_UNWRITTEN_OCTETS:
+        if self._unwritten <= MOST_UNWRITTEN_OCTETS or not self._busy:     # not: a stopped store failed
             return None
         if self._waiting is None:
             self._waiting = Deferred()

@@ -182,10 +182,15 @@ class FileBlobWriter:
 
     def __init__(self, path: str, owner: tuple[int, int] | None) -> None:
         self._path = path
-        self._file: int | None = os.open(
+        self._file: int | None = None
+        self._file = os.open(
             path + HALF_WRITTEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         if owner is not None:
-            os.fchown(self._file, *owner)
+            try:
+                os.fchown(self._file, *owner)
+            except OSError:
+                self.abandon()
+                raise
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -229,6 +234,9 @@ class FileBlobWriter:
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
+
+    def __del__(self) -> None:
+        self._close()       # where a store has stopped, no thread is left to abandon it in
 
 
 @implementer(IBlobReader)

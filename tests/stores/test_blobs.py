@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailgate.stores.blobs import BlobStream
+from mailgate.errors import StoreUnavailable
+from mailgate.stores.blobs import MOST_UNWRITTEN_OCTETS, BlobFeed, BlobStream
 
 BODY = b"x" * 70 + b"\r\n"
 
@@ -59,3 +60,13 @@ class CancelledReads(SynchronousTestCase):
         self.assertEqual(BODY, self.successResultOf(read))
         self.assertEqual(b"", self.successResultOf(self.stream.read()))
         self.assertTrue(self.reader.closed)
+
+
+class FeedsOfAStoppedStore(SynchronousTestCase):
+    """A body that is on its way when its store has stopped: every call fails at once."""
+
+    def test_nobody_waits_for_room(self) -> None:
+        """A Deferred made after the failure would never fire, and its sender hang; the end tells."""
+        feed = BlobFeed(lambda *_: fail(StoreUnavailable("the store is not open")), object(), "key")
+        self.assertIsNone(feed.write(b"x" * (MOST_UNWRITTEN_OCTETS + 1)))
+        self.failureResultOf(feed.finish(b""), StoreUnavailable)

@@ -241,6 +241,15 @@ class FileBlobTests(SynchronousTestCase):
             writer.abandon()
             self.assertEqual(self.names(), [])
 
+    def test_a_new_file_that_cannot_be_given_away(self) -> None:
+        """Is neither left nor left open: else every message would cost a descriptor."""
+        self.put(OTHER, b"x")
+        open_before = len(os.listdir("/proc/self/fd"))
+        with self.patched(files, "heir", lambda folder: (NOBODY, NOBODY)), self.full("fchown"):
+            self.assertRaises(StoreFull, self.blobs.create, KEY)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), open_before)
+        self.assertEqual(self.names(), [OTHER])
+
     def full(self, name: str):
         """Return a context in which a call of the operating system finds no space."""
         def no_space(*args: object) -> None:

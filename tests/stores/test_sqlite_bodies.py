@@ -9,7 +9,7 @@ from threading import Event
 from weakref import finalize
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -590,6 +590,34 @@ class BackPressureTests(SqliteHooks, StoreHooks, TestCase):
             self.assertIsNone(delivery.write(b"x" * 100_000))
             await self.fault(StoreUnavailable, delivery.commit([self.placement("mrose")]))
             self.assertEqual((threads.calls, self.body_files(store)), ([], []))
+
+    async def test_abort_when_the_store_has_stopped(self) -> None:
+        """There is no thread left to remove the file: it waits for the sweep, and nothing keeps it open."""
+        store = await self.make_store()
+        delivery = store.deliver()
+        waiting = delivery.write(b"x" * 400_000)
+        await waiting
+        await store.stop()
+        self.assertEqual(len(open_files(f"{store.folder}/bodies")), 1)
+        delivery.abort()
+        self.assertEqual((open_files(f"{store.folder}/bodies"), len(self.body_files(store))), ([], 1))
+        del delivery        # else the sweep took it for one that is under way
+        await store.start()
+        self.assertEqual((await store.sweep(0), self.body_files(store)), (1, []))
+
+    async def test_commit_that_nobody_waits_for_any_more(self) -> None:
+        """Cancelled while the rows are written it says so, as a login does; what is under way goes on."""
+        store = await self.make_store()
+        for content in (MIME, LARGE):
+            delivery = store.deliver()
+            delivery.write(content)
+            await delivery.prepare()
+            committing = delivery.commit([self.placement("mrose")])
+            committing.cancel()
+            await self.fault(CancelledError, committing)
+            await store._database.writer.run(lambda cursor: None)
+        self.assertEqual(await self.held(store, "mrose"), [MIME, LARGE])
+        self.assertEqual((await store.sweep(0), await store.check()), (0, []))
 
     async def test_abort_after_commit(self) -> None:
         """Has no effect, whether the commit is under way or done."""

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from mailgate.errors import MailgateError, StoreFull
@@ -94,5 +94,5 @@ class SqlDelivery(IncomingMessage):
         """
         if self._feed is not None and failure.check(StoreFull):
             self._feed.remove()
-        assert isinstance(failure.value, MailgateError)
+        assert isinstance(failure.value, (MailgateError, CancelledError))
         return failure
