@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from mailgate.errors import MaildropInUse
 from mailgate.formats.paths import parse_pattern
 from mailgate.model import Admission
+from mailgate.stores.postgres_database import drop_strays
 from mailgate.stores.spools.foldering import MaildirStore
 from mailgate.stores.spools.maildir import Habits
 from mailgate.stores.spools.places import Places
@@ -43,11 +45,12 @@ class RecordTests(PostgresHooks, RecordContract, TestCase):
         held = await store.records.hold("mrose")
         self.sql(store, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                         " WHERE datname = current_database() AND pid <> pg_backend_pid()")
-        await self.held(store, "other")     # the loss is seen
         for _ in range(10):                 # each writer finds out by itself that its connection is gone
             await store._database._renew()
-            await self.held(store, "other")
-        self.assertFalse(store._database._lost)
+            with contextlib.suppress(MaildropInUse):        # a lease whose giving up was lost goes later
+                await self.held(store, "other")
+        database = store._database
+        await database.writer.run(drop_strays, database.holder, database._lanes)
         await self.fault(MaildropInUse, store.records.take(Admission("mrose")))
         await held.release()
         await (await store.records.take(Admission("mrose"))).release()
