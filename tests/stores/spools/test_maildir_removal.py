@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -14,6 +15,7 @@ from mailgate.errors import LeaseLost, StoreUnavailable
 from mailgate.model import Admission
 from mailgate.stores.spools import maildir
 from mailgate.stores.spools.maildir import MaildirSpool
+from mailgate.stores.spools.removal import Removal
 from tests.stores.contract_base import MIME, StoreHooks
 from tests.stores.spools.maildir_hooks import MaildirHooks
 
@@ -167,6 +169,20 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         await next_one.commit([2])
         self.assertEqual(await self.held(other, "mrose"), [b"1\r\n", b"3\r\n", b"new\r\n"])
 
+    def before_carrying_out(self, *stores: Any) -> tuple[dict[object, Deferred[None]], list[object]]:
+        """Stop removals before they carry out a decision; return what lets each go on, and who has come."""
+        asleep: dict[object, Deferred[None]] = {store._removal: Deferred() for store in stores}
+        reached: list[object] = []
+        carry_out = Removal._carry_out
+
+        async def in_turn(removal: Removal, *args: Any) -> None:
+            reached.append(removal)
+            await asleep[removal]
+            await carry_out(removal, *args)
+
+        self.patch(Removal, "_carry_out", in_turn)
+        return asleep, reached
+
     async def test_another_session_finishes_it_first(self) -> None:
         """What lies beside a decision goes with it: who was about to carry it out, too, has nothing to do."""
         self.patch(maildir, "JOURNAL_OCTETS", 10)
@@ -175,16 +191,7 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         for number in range(4):
             self.drop(store, "xyz", b"Delivered-To: u%d@xyz\n\n" % (number % 2), f"1{number:09}.a")
         first, second = [await self.login(one, "xyz", f"u{user}") for user, one in enumerate((store, other))]
-        asleep: dict[object, Deferred[None]] = {store._removal: Deferred(), other._removal: Deferred()}
-        reached: list[object] = []
-        carry_out = type(store._removal)._carry_out
-
-        async def in_turn(removal: object, *args: object) -> None:
-            reached.append(removal)
-            await asleep[removal]
-            await carry_out(removal, *args)
-
-        self.patch(type(store._removal), "_carry_out", in_turn)
+        asleep, reached = self.before_carrying_out(store, other)
         ends = []
         for session, removal in ((first, store._removal), (second, other._removal)):
             ends.append(session.commit([1]))
@@ -203,16 +210,7 @@ class RemovalTests(MaildirHooks, StoreHooks, TestCase):
         other = await self.make_second(store)
         for number in range(2):
             self.drop(store, "xyz", b"Delivered-To: u%d@xyz\n\n" % number, f"1{number:09}.a")
-        asleep: dict[object, Deferred[None]] = {store._removal: Deferred(), other._removal: Deferred()}
-        reached: list[object] = []
-        carry_out = type(store._removal)._carry_out
-
-        async def in_turn(removal: object, *args: object) -> None:
-            reached.append(removal)
-            await asleep[removal]
-            await carry_out(removal, *args)
-
-        self.patch(type(store._removal), "_carry_out", in_turn)
+        asleep, reached = self.before_carrying_out(store, other)
         ending = (await self.login(store, "xyz", "u0")).commit([1])
         while store._removal not in reached:
             await deferLater(reactor, 0.005, lambda: None)
