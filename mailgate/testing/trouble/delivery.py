@@ -26,7 +26,7 @@ from mailgate.testing.trouble.places import place, spot, spots
 from mailgate.testing.trouble.replies import parted, text_lines
 
 MOST_PIECES = 100_000       # of one reply; the rest leaves in one
-APART_PIECES = 500          # of one reply at its beginning, and at its end, that leave 10 ms apart
+APART_PIECES = 500          # of a reply, at each of its ends, that leave 10 ms apart: 10 s a reply at most
 
 
 def octets_of(steps: Iterable[Step]) -> bytes:
